@@ -1,0 +1,84 @@
+//! abi.zig: what layout.zig says, as text. The text is the body of src/native/abi.generated.ts; its hash is what the
+//! library and TypeScript compare when they meet.
+//! May touch: layout.zig, by reflection.
+
+const std = @import("std");
+const layout = @import("layout.zig");
+
+const structs = .{
+    "RingHeader", "ConsumerPage", "FrameHeader", "AccountBody", "TransactionBody", "SlotBody",  "GapBody",       "GoodbyeBody",
+    "PollRecord", "OfferTarget",  "RingInfo",    "LinkHeader",  "HelloBody",       "GrantBody", "SubscribeBody", "AckBody",
+    "RefuseBody",
+};
+const enums = .{ "FrameKind", "EndReason", "LinkKind", "Status" };
+const constants = .{
+    "layout_version",     "part_size",        "capacity_bytes_min",   "capacity_bytes_max",    "frame_align",
+    "payload_bytes_max",  "signature_size",   "address_size",         "reserved_bytes_min",    "reserved_fraction",
+    "frame_flag_startup", "frame_flag_lossy", "frame_flag_signature", "frame_flag_executable", "frame_flag_vote",
+    "frame_flag_failed",  "frame_flag_meta",  "link_magic",           "link_body_bytes_max",   "link_descriptors_max",
+    "name_bytes_max",     "status_base",
+};
+
+pub const text: []const u8 = blk: {
+    @setEvalBranchQuota(200_000);
+    var out: []const u8 = "";
+    for (constants) |name| {
+        out = out ++ std.fmt.comptimePrint("export const {s} = {d};\n", .{ upper(name), @field(layout, name) });
+    }
+    for (structs) |name| {
+        const T = @field(layout, name);
+        out = out ++ std.fmt.comptimePrint("\n/** Offsets in bytes. */\nexport const {s} = {{\n  size: {d},\n", .{ name, @sizeOf(T) });
+        for (@typeInfo(T).@"struct".field_names) |field| {
+            if (std.mem.startsWith(u8, field, "pad_")) continue;
+            out = out ++ std.fmt.comptimePrint("  {s}: {d},\n", .{ camel(field), @offsetOf(T, field) });
+        }
+        out = out ++ "} as const;\n";
+    }
+    for (enums) |name| {
+        out = out ++ std.fmt.comptimePrint("\nexport const {s} = {{\n", .{name});
+        const info = @typeInfo(@field(layout, name)).@"enum";
+        for (info.field_names, info.field_values) |field, value| {
+            out = out ++ std.fmt.comptimePrint("  {s}: {d},\n", .{ camel(field), value });
+        }
+        out = out ++ "} as const;\n";
+    }
+    out = out ++ "\n/** Name: parameters, result. */\nexport const SYMBOLS = {\n";
+    for (layout.symbols) |symbol| {
+        out = out ++ std.fmt.comptimePrint("  {s}: [[", .{symbol.name});
+        for (symbol.parameters, 0..) |parameter, i| {
+            out = out ++ (if (i == 0) "" else ", ") ++ "\"" ++ @tagName(parameter) ++ "\"";
+        }
+        out = out ++ "], \"" ++ @tagName(symbol.result) ++ "\"],\n";
+    }
+    out = out ++ "} as const;\n";
+    break :blk out;
+};
+
+/// FNV-1a, 32 bits.
+pub const hash: u32 = blk: {
+    @setEvalBranchQuota(text.len * 10);
+    var value: u32 = 0x811c9dc5;
+    for (text) |byte| value = (value ^ byte) *% 0x01000193;
+    break :blk value;
+};
+
+fn upper(comptime name: []const u8) []const u8 {
+    var out: [name.len]u8 = undefined;
+    for (name, 0..) |c, i| out[i] = std.ascii.toUpper(c);
+    const copy = out;
+    return &copy;
+}
+
+fn camel(comptime name: []const u8) []const u8 {
+    var out: []const u8 = "";
+    var raise = false;
+    for (name) |c| {
+        if (c == '_') {
+            raise = true;
+            continue;
+        }
+        out = out ++ [_]u8{if (raise) std.ascii.toUpper(c) else c};
+        raise = false;
+    }
+    return out;
+}

@@ -1,0 +1,133 @@
+//! connection.zig: the two ends of a connection: regions, ring and wake together.
+//! May touch: what it is made of. May not touch: links, filters, policies: TypeScript decides.
+
+const std = @import("std");
+const layout = @import("layout.zig");
+const platform = @import("platform/mod.zig");
+const region = @import("region.zig");
+const ring = @import("ring.zig");
+const Wake = @import("wake.zig").Wake;
+const Code = platform.Code;
+const assert = std.debug.assert;
+
+pub const ProducerEnd = struct {
+    regions: region.Regions,
+    ring: ring.Producer,
+    /// The consumer's wake; set by `attach`.
+    wake: ?Wake = null,
+    wakes: u64 = 0,
+    connection_id: u64,
+
+    /// On success the caller owns the descriptors in `passed`: ring, page.
+    pub fn create(options: region.Options, passed: *[2]i32, out: *ProducerEnd) Code {
+        var regions: region.Regions = undefined;
+        const code = region.create(options, passed, &regions);
+        if (code < 0) return code;
+        out.* = .{
+            .regions = regions,
+            .connection_id = options.connection_id,
+            .ring = .{
+                .header = regions.header(),
+                .page = regions.page(),
+                .data = regions.data(),
+                .capacity = regions.capacity_bytes,
+                .reserved = regions.reserved_bytes,
+            },
+        };
+        return 0;
+    }
+
+    /// Sends a byte if the consumer sleeps. Call after `storeLoadFence()`.
+    pub fn notifyIfParked(end: *ProducerEnd) Code {
+        if (!end.ring.shouldNotify()) return 0;
+        end.wakes += 1;
+        const wake = end.wake orelse return 0;
+        return wake.notify();
+    }
+
+    pub fn finish(end: *ProducerEnd, reason: layout.EndReason) Code {
+        end.ring.end(reason);
+        platform.storeLoadFence();
+        return end.notifyIfParked();
+    }
+
+    pub fn info(end: *ProducerEnd, out: *layout.RingInfo) Code {
+        const code: Code = if (end.ring.sync()) 0 else |_| @backingInt(layout.Status.peer_corrupt);
+        out.* = .{
+            .capacity_bytes = @floatFromInt(end.ring.capacity),
+            .reserved_bytes = @floatFromInt(end.ring.reserved),
+            .producer_cursor = @floatFromInt(end.ring.committed),
+            .consumer_cursor = @floatFromInt(end.ring.consumer_cursor_cached),
+            .connection_id = @floatFromInt(end.connection_id),
+            .closing = @floatFromInt(end.ring.header.closing.load(.monotonic)),
+            .parked = if (end.ring.isParked()) 1 else 0,
+            .wakes = @floatFromInt(end.wakes),
+            .lost_pending = @floatFromInt(end.ring.lost),
+        };
+        return code;
+    }
+
+    pub fn destroy(end: *ProducerEnd) void {
+        if (end.wake) |wake| wake.destroy();
+        end.regions.unmap();
+    }
+};
+
+pub const ConsumerEnd = struct {
+    regions: region.Regions,
+    ring: ring.Consumer,
+
+    /// Takes over both descriptors, whatever the outcome.
+    pub fn join(ring_fd: i32, page_fd: i32, capacity_bytes: u32, uid: u32, out: *ConsumerEnd) Code {
+        var regions: region.Regions = undefined;
+        const code = region.join(ring_fd, page_fd, capacity_bytes, uid, &regions);
+        if (ring_fd >= 0) _ = platform.close(ring_fd);
+        if (page_fd >= 0) _ = platform.close(page_fd);
+        if (code < 0) return code;
+        out.* = .{
+            .regions = regions,
+            .ring = .{
+                .header = regions.header(),
+                .page = regions.page(),
+                .data = regions.data(),
+                .capacity = regions.capacity_bytes,
+            },
+        };
+        return 0;
+    }
+
+    pub const spin_us_max = 1000;
+
+    /// Waits for a frame without giving up the thread, for at most `budget_us`. 1: there is one; 0: not yet.
+    pub fn spin(end: *ConsumerEnd, budget_us: u32) Code {
+        const looks_per_clock = 64;
+        if (end.ring.hasMore()) return 1;
+        const deadline = platform.monotonicNs() + @as(u64, @min(budget_us, spin_us_max)) * std.time.ns_per_us;
+        while (true) {
+            for (0..looks_per_clock) |_| {
+                std.atomic.spinLoopHint();
+                if (end.ring.hasMore()) return 1;
+            }
+            if (platform.monotonicNs() >= deadline) return 0;
+        }
+    }
+
+    pub fn info(end: *ConsumerEnd, out: *layout.RingInfo) Code {
+        out.* = .{
+            .capacity_bytes = @floatFromInt(end.ring.capacity),
+            .reserved_bytes = @floatFromInt(end.regions.reserved_bytes),
+            .producer_cursor = @floatFromInt(end.ring.header.producer_cursor.load(.monotonic)),
+            .consumer_cursor = @floatFromInt(end.ring.released),
+            .connection_id = @floatFromInt(end.ring.header.connection_id),
+            .closing = @floatFromInt(end.ring.header.closing.load(.monotonic)),
+            .parked = @floatFromInt(end.ring.epoch % 2),
+            .wakes = 0,
+            .lost_pending = 0,
+        };
+        return 0;
+    }
+
+    pub fn destroy(end: *ConsumerEnd) void {
+        end.regions.unmap();
+    }
+};

@@ -1,0 +1,335 @@
+//! exports.zig: the door (design D19). The only file with `export fn`; no logic: find the object, call one method, map
+//! the outcome to a code by an exhaustive switch.
+//! Arguments come from our own TypeScript; still, no argument may lead to a panic.
+
+const std = @import("std");
+const layout = @import("layout.zig");
+const abi = @import("abi.zig");
+const platform = @import("platform/mod.zig");
+const handles = @import("handles.zig");
+const region = @import("region.zig");
+const ring = @import("ring.zig");
+const wake = @import("wake.zig");
+const connection = @import("connection.zig");
+const Link = @import("link.zig").Link;
+const Listener = @import("listener.zig").Listener;
+const Status = layout.Status;
+const Code = platform.Code;
+
+fn codeOf(status: Status) Code {
+    return @backingInt(status);
+}
+
+fn register(object: handles.Object) ?Code {
+    const handle = handles.add(object) orelse return null;
+    return @intCast(handle);
+}
+
+export fn qlaster_abi_hash() u32 {
+    platform.init();
+    return abi.hash;
+}
+
+export fn qlaster_layout_version() u32 {
+    return layout.layout_version;
+}
+
+/// Microseconds since the Unix epoch. An f64 resolves a quarter of one.
+export fn qlaster_clock_us() f64 {
+    return @as(f64, @floatFromInt(platform.realtimeNs())) / std.time.ns_per_us;
+}
+
+export fn qlaster_close(handle: u32) Code {
+    return if (handles.close(handle)) 0 else codeOf(.bad_handle);
+}
+
+export fn qlaster_fd_close(fd: i32) Code {
+    return platform.close(fd);
+}
+
+export fn qlaster_limits_raise() Code {
+    return platform.raiseDescriptorLimit();
+}
+
+// Listener
+
+export fn qlaster_listen(path: ?[*]const u8, length: u32, any_uid: u32) Code {
+    const text = path orelse return codeOf(.bad_argument);
+    var listener: Listener = undefined;
+    const code = Listener.create(text[0..length], any_uid != 0, &listener);
+    if (code < 0) return code;
+    return register(.{ .listener = listener }) orelse {
+        listener.destroy();
+        return codeOf(.handles_exhausted);
+    };
+}
+
+export fn qlaster_listener_fd(handle: u32) Code {
+    const listener = handles.pin(handle, .listener) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return listener.takeDescriptor();
+}
+
+// Link
+
+fn registerLink(link: Link) Code {
+    return register(.{ .link = link }) orelse {
+        link.destroy();
+        return codeOf(.handles_exhausted);
+    };
+}
+
+export fn qlaster_link_adopt(fd: i32) Code {
+    var link: Link = undefined;
+    const code = Link.adopt(fd, &link);
+    return if (code < 0) code else registerLink(link);
+}
+
+export fn qlaster_link_connect(path: ?[*]const u8, length: u32) Code {
+    const text = path orelse return codeOf(.bad_argument);
+    var buffer: [128]u8 = @splat(0);
+    if (length >= buffer.len) return codeOf(.path_too_long);
+    @memcpy(buffer[0..length], text[0..length]);
+    var link: Link = undefined;
+    const code = Link.connect(buffer[0..length :0], &link);
+    return if (code < 0) code else registerLink(link);
+}
+
+/// `out`: i32 pid, u32 uid, u32 gid.
+export fn qlaster_link_peer(handle: u32, out: ?*align(4) platform.Peer) Code {
+    const peer = out orelse return codeOf(.bad_argument);
+    const link = handles.pin(handle, .link) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return link.peer(peer);
+}
+
+export fn qlaster_link_send(handle: u32, bytes: ?[*]const u8, length: u32, descriptors: ?[*]align(4) const i32, count: u32) Code {
+    const text = bytes orelse return codeOf(.bad_argument);
+    if (count > layout.link_descriptors_max) return codeOf(.too_many_descriptors);
+    const list: []const i32 = if (count == 0) &.{} else (descriptors orelse return codeOf(.bad_argument))[0..count];
+    const link = handles.pin(handle, .link) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return link.send(text[0..@min(length, std.math.maxInt(i32))], list);
+}
+
+/// `descriptors`: in [0] their number, then room for `count`. At the end of the stream: `end_of_stream`.
+export fn qlaster_link_receive(handle: u32, bytes: ?[*]u8, length: u32, descriptors: ?[*]align(4) u32, count: u32) Code {
+    const text = bytes orelse return codeOf(.bad_argument);
+    const list = descriptors orelse return codeOf(.bad_argument);
+    if (count > layout.link_descriptors_max) return codeOf(.too_many_descriptors);
+    const link = handles.pin(handle, .link) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return link.receive(text[0..@min(length, std.math.maxInt(i32))], @ptrCast(list[1..][0..count]), &list[0]);
+}
+
+// Wake
+
+/// `out`: our end, the peer's end.
+export fn qlaster_wake_create(out: ?*align(4) [2]i32) Code {
+    return wake.create(out orelse return codeOf(.bad_argument));
+}
+
+/// Takes the descriptor over, whatever the outcome.
+export fn qlaster_wake_open(fd: i32) Code {
+    var opened: wake.Wake = undefined;
+    const code = wake.open(fd, &opened);
+    if (code < 0) {
+        if (fd >= 0) _ = platform.close(fd);
+        return code;
+    }
+    return register(.{ .wake = opened }) orelse {
+        opened.destroy();
+        return codeOf(.handles_exhausted);
+    };
+}
+
+export fn qlaster_wake_notify(handle: u32) Code {
+    const opened = handles.pin(handle, .wake) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return opened.notify();
+}
+
+// Ring
+
+/// `sender_id`: 16 bytes. `passed`: the descriptors of ring and page, the caller's.
+export fn qlaster_ring_create(
+    capacity_bytes: u32,
+    reserved_bytes: u32,
+    connection_id: f64,
+    sender_id: ?*align(1) const [16]u8,
+    passed: ?*align(4) [2]i32,
+) Code {
+    const out = passed orelse return codeOf(.bad_argument);
+    const id = sender_id orelse return codeOf(.bad_argument);
+    if (!(connection_id >= 0 and connection_id <= 1 << 53)) return codeOf(.bad_argument);
+    var end: connection.ProducerEnd = undefined;
+    const code = connection.ProducerEnd.create(.{
+        .capacity_bytes = capacity_bytes,
+        .reserved_bytes = reserved_bytes,
+        .sender_id = id.*,
+        .connection_id = @intFromFloat(connection_id),
+    }, out, &end);
+    if (code < 0) return code;
+    return register(.{ .producer = end }) orelse {
+        for (out) |fd| _ = platform.close(fd);
+        end.destroy();
+        return codeOf(.handles_exhausted);
+    };
+}
+
+/// Gives the ring the consumer's wake. The wake's handle is closed: the ring owns the descriptor.
+export fn qlaster_ring_attach(handle: u32, wake_handle: u32) Code {
+    const end = handles.pin(handle, .producer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    const opened = handles.pin(wake_handle, .wake) orelse return codeOf(.bad_handle);
+    defer handles.unpin(wake_handle);
+    if (end.wake != null) return codeOf(.bad_argument);
+    const own = platform.duplicate(opened.fd);
+    if (own < 0) return own;
+    end.wake = .{ .fd = own };
+    _ = handles.close(wake_handle);
+    return 0;
+}
+
+/// Takes both descriptors over, whatever the outcome.
+export fn qlaster_ring_join(ring_fd: i32, page_fd: i32, capacity_bytes: u32, uid: u32) Code {
+    var end: connection.ConsumerEnd = undefined;
+    const code = connection.ConsumerEnd.join(ring_fd, page_fd, capacity_bytes, uid, &end);
+    if (code < 0) return code;
+    return register(.{ .consumer = end }) orelse {
+        end.destroy();
+        return codeOf(.handles_exhausted);
+    };
+}
+
+/// Where the consumer's data begins; they are 2 × capacity bytes long. 0: no such consumer.
+export fn qlaster_ring_address(handle: u32) f64 {
+    const end = handles.pin(handle, .consumer) orelse return 0;
+    defer handles.unpin(handle);
+    return @floatFromInt(end.regions.dataAddress());
+}
+
+export fn qlaster_ring_info(handle: u32, out: ?*align(8) layout.RingInfo) Code {
+    const info = out orelse return codeOf(.bad_argument);
+    if (handles.pin(handle, .producer)) |end| {
+        defer handles.unpin(handle);
+        return end.info(info);
+    }
+    const end = handles.pin(handle, .consumer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return end.info(info);
+}
+
+/// Copies one frame into each target's ring, unseen until it is committed. Writes each target's outcome and, if it was
+/// 0, the time into the head's `publish_ns`. Returns the number of targets that took it.
+export fn qlaster_ring_offer(
+    head: ?[*]align(8) u8,
+    head_length: u32,
+    tail: ?[*]const u8,
+    tail_length: u32,
+    targets: ?[*]align(4) layout.OfferTarget,
+    target_count: u32,
+    commit: u32,
+) Code {
+    const head_bytes = head orelse return codeOf(.bad_argument);
+    if (head_length < @sizeOf(layout.FrameHeader)) return codeOf(.bad_argument);
+    if (@as(u64, head_length) + tail_length > 3 * layout.payload_bytes_max) return codeOf(.bad_argument);
+    const tail_bytes: []const u8 = if (tail_length == 0) &.{} else (tail orelse return codeOf(.bad_argument))[0..tail_length];
+    const list = (targets orelse return codeOf(.bad_argument))[0..target_count];
+    const header: *layout.FrameHeader = @ptrCast(head_bytes);
+    if (header.publish_ns == 0) header.publish_ns = platform.realtimeNs();
+
+    var taken: Code = 0;
+    for (list) |*target| {
+        target.status = offerOne(target.ring, head_bytes[0..head_length], tail_bytes, header.publish_ns);
+        if (target.status == 0) taken += 1;
+    }
+    if (commit != 0) commitAll(list);
+    return taken;
+}
+
+fn offerOne(handle: u32, head: []align(8) const u8, tail: []const u8, publish_ns: u64) Code {
+    const end = handles.pin(handle, .producer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    end.ring.offer(head, tail, publish_ns) catch |err| return switch (err) {
+        error.Full => codeOf(.full),
+        error.TooLarge => codeOf(.too_large),
+        error.PeerCorrupt => codeOf(.peer_corrupt),
+    };
+    return 0;
+}
+
+/// Makes what was offered visible and wakes who sleeps: all cursors, one fence, then all epochs (design D6).
+export fn qlaster_ring_commit(targets: ?[*]align(4) layout.OfferTarget, target_count: u32) Code {
+    commitAll((targets orelse return codeOf(.bad_argument))[0..target_count]);
+    return 0;
+}
+
+fn commitAll(targets: []layout.OfferTarget) void {
+    for (targets) |target| {
+        const end = handles.pin(target.ring, .producer) orelse continue;
+        defer handles.unpin(target.ring);
+        _ = end.ring.commit();
+    }
+    platform.storeLoadFence();
+    for (targets) |target| {
+        const end = handles.pin(target.ring, .producer) orelse continue;
+        defer handles.unpin(target.ring);
+        // A failed byte means that the peer is gone: its socket's end tells our event loop.
+        _ = end.notifyIfParked();
+    }
+}
+
+export fn qlaster_ring_abort(handle: u32) Code {
+    const end = handles.pin(handle, .producer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    end.ring.abort();
+    return 0;
+}
+
+export fn qlaster_ring_end(handle: u32, reason: u32) Code {
+    const end = handles.pin(handle, .producer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return end.finish(@fromBackingInt(@intCast(reason)));
+}
+
+/// Describes up to `count` frames in `records`. Returns their number.
+export fn qlaster_ring_poll(handle: u32, records: ?[*]align(4) layout.PollRecord, count: u32) Code {
+    const out = records orelse return codeOf(.bad_argument);
+    const end = handles.pin(handle, .consumer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    const found = end.ring.poll(out[0..@min(count, std.math.maxInt(i32))]) catch |err| return switch (err) {
+        error.EndOfStream => codeOf(.end_of_stream),
+        error.PeerCorrupt => codeOf(.peer_corrupt),
+    };
+    return @intCast(found);
+}
+
+export fn qlaster_ring_release(handle: u32, size: u32) Code {
+    const end = handles.pin(handle, .consumer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    end.ring.release(size) catch |err| return switch (err) {
+        error.BadArgument => codeOf(.bad_argument),
+    };
+    return 0;
+}
+
+/// 1: parked, a byte will come. 0: something is there already.
+export fn qlaster_ring_park(handle: u32) Code {
+    const end = handles.pin(handle, .consumer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return if (end.ring.park()) 1 else 0;
+}
+
+export fn qlaster_ring_unpark(handle: u32) Code {
+    const end = handles.pin(handle, .consumer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    end.ring.unpark();
+    return 0;
+}
+
+export fn qlaster_ring_spin(handle: u32, budget_us: u32) Code {
+    const end = handles.pin(handle, .consumer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return end.spin(budget_us);
+}

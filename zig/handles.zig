@@ -1,0 +1,201 @@
+//! handles.zig: u32 handle -> object, in one table without allocation (design D19).
+//! May touch: its own table. May not touch: what the objects do, except to destroy them.
+//! Why a stale handle can't reach memory: a handle carries the generation of its entry, and the generation changes when
+//! the object is destroyed. A call pins the entry, so `close` in the middle of it defers the destruction to its end.
+
+const std = @import("std");
+const layout = @import("layout.zig");
+const connection = @import("connection.zig");
+const Link = @import("link.zig").Link;
+const Listener = @import("listener.zig").Listener;
+const Wake = @import("wake.zig").Wake;
+const Atomic = std.atomic.Value;
+const assert = std.debug.assert;
+
+pub const Object = union(enum) {
+    listener: Listener,
+    link: Link,
+    wake: Wake,
+    producer: connection.ProducerEnd,
+    consumer: connection.ConsumerEnd,
+
+    fn destroy(object: *Object) void {
+        switch (object.*) {
+            inline else => |*inner| inner.destroy(),
+        }
+    }
+};
+
+pub const Tag = std.meta.Tag(Object);
+
+const index_bits = 12;
+pub const count_max = 1 << index_bits;
+/// A handle is returned as an i32 of at least 0: 31 bits, less those of the index.
+const Generation = u19;
+
+const State = packed struct(u64) {
+    pins: u16,
+    phase: enum(u2) { free, claimed, live, closing },
+    tag: u4,
+    generation: Generation,
+    unused: u23 = 0,
+};
+
+const Entry = struct {
+    state: Atomic(u64),
+    storage: [@sizeOf(Object)]u8 align(@alignOf(Object)),
+
+    fn object(entry: *Entry) *Object {
+        return @ptrCast(&entry.storage);
+    }
+};
+
+/// All zero (free, generation 0), so it takes no room in the file and none in memory until it is used.
+var entries: [count_max]Entry = @splat(.{ .state = .init(0), .storage = @splat(0) });
+var search_from = Atomic(u32).init(0);
+
+fn load(state: *const Atomic(u64), comptime order: std.builtin.AtomicOrder) State {
+    return @bitCast(state.load(order));
+}
+
+fn swap(state: *Atomic(u64), old: State, new: State, comptime order: std.builtin.AtomicOrder) bool {
+    return state.cmpxchgWeak(@bitCast(old), @bitCast(new), order, .monotonic) == null;
+}
+
+/// Stores `object`. Returns its handle, or null if the table is full (then the object is still the caller's).
+pub fn add(object: Object) ?u32 {
+    const start = search_from.fetchAdd(1, .monotonic);
+    for (0..count_max) |step| {
+        const index: u32 = @intCast((start + step) % count_max);
+        const entry = &entries[index];
+        const old = load(&entry.state, .monotonic);
+        if (old.phase != .free) continue;
+        const generation: Generation = if (old.generation == std.math.maxInt(Generation)) 1 else old.generation + 1;
+        const claimed: State = .{ .pins = 0, .phase = .claimed, .tag = 0, .generation = generation };
+        // Acquire: pairs with the release in `drop`: the old object is gone before we overwrite it.
+        if (!swap(&entry.state, old, claimed, .acquire)) continue;
+        entry.object().* = object;
+        var live = claimed;
+        live.phase = .live;
+        live.tag = @backingInt(std.meta.activeTag(object));
+        // Release: pairs with the acquire in `pin`.
+        entry.state.store(@bitCast(live), .release);
+        return @as(u32, generation) << index_bits | index;
+    }
+    return null;
+}
+
+/// The object stays until the matching `unpin`. Null: not a live handle of that kind.
+pub fn pin(handle: u32, comptime tag: Tag) ?*@FieldType(Object, @tagName(tag)) {
+    const entry = pinEntry(handle, tag) orelse return null;
+    return &@field(entry.object(), @tagName(tag));
+}
+
+fn pinEntry(handle: u32, tag: ?Tag) ?*Entry {
+    const entry = &entries[handle % count_max];
+    const generation = handle >> index_bits;
+    while (true) {
+        const old = load(&entry.state, .monotonic);
+        if (old.phase != .live or old.generation != generation) return null;
+        if (tag) |wanted| if (old.tag != @backingInt(wanted)) return null;
+        if (old.pins == std.math.maxInt(u16)) return null;
+        var new = old;
+        new.pins += 1;
+        // Acquire: pairs with the release in `add`.
+        if (swap(&entry.state, old, new, .acquire)) return entry;
+    }
+}
+
+pub fn unpin(handle: u32) void {
+    const entry = &entries[handle % count_max];
+    while (true) {
+        const old = load(&entry.state, .monotonic);
+        assert(old.pins > 0);
+        var new = old;
+        new.pins -= 1;
+        const last = new.pins == 0 and old.phase == .closing;
+        // Release: what was done under this pin is done before the object can be destroyed; acquire for the destroyer.
+        if (!swap(&entry.state, old, new, .acq_rel)) continue;
+        if (last) drop(entry, new.generation);
+        return;
+    }
+}
+
+fn drop(entry: *Entry, generation: Generation) void {
+    entry.object().destroy();
+    const free: State = .{ .pins = 0, .phase = .free, .tag = 0, .generation = generation };
+    // Release: pairs with the acquire in `add`.
+    entry.state.store(@bitCast(free), .release);
+}
+
+/// Destroys the object, now or when the last call that uses it returns. False: not a live handle.
+pub fn close(handle: u32) bool {
+    const entry = pinEntry(handle, null) orelse return false;
+    while (true) {
+        const old = load(&entry.state, .monotonic);
+        if (old.phase == .closing) { // another thread was first
+            unpin(handle);
+            return false;
+        }
+        var new = old;
+        new.phase = .closing;
+        if (swap(&entry.state, old, new, .monotonic)) break;
+    }
+    unpin(handle);
+    return true;
+}
+
+pub fn liveCount() u32 {
+    var count: u32 = 0;
+    for (&entries) |*entry| {
+        if (load(&entry.state, .monotonic).phase != .free) count += 1;
+    }
+    return count;
+}
+
+const testing = std.testing;
+const platform = @import("platform/mod.zig");
+
+fn testWake() !Object {
+    var pair: [2]i32 = undefined;
+    try testing.expectEqual(0, platform.socketPair(&pair));
+    _ = platform.close(pair[0]);
+    return .{ .wake = .{ .fd = pair[1] } };
+}
+
+test "a handle names its object and kind until it is closed, and never another" {
+    const before = liveCount();
+    const handle = add(try testWake()).?;
+    try testing.expect(pin(handle, .link) == null);
+    const wake = pin(handle, .wake).?;
+    try testing.expect(close(handle)); // deferred: it is pinned
+    try testing.expect(platform.isUnixStream(wake.fd));
+    try testing.expect(pin(handle, .wake) == null);
+    try testing.expect(!close(handle));
+    const fd = wake.fd;
+    unpin(handle);
+    try testing.expect(!platform.isUnixStream(fd));
+    for (0..3 * count_max) |_| {
+        const next = add(try testWake()).?;
+        try testing.expect(next != handle);
+        try testing.expect(pin(handle, .wake) == null);
+        try testing.expect(close(next));
+    }
+    try testing.expectEqual(before, liveCount());
+}
+
+test "a full table and nonsense are refused" {
+    var count: u32 = 0;
+    var handles: [count_max]u32 = undefined;
+    var pair: [2]i32 = undefined;
+    try testing.expectEqual(0, platform.socketPair(&pair));
+    // No descriptors behind these: closing -1 does nothing.
+    while (add(.{ .wake = .{ .fd = -1 } })) |handle| : (count += 1) handles[count] = handle;
+    try testing.expect(count <= count_max);
+    for (handles[0..count]) |handle| try testing.expect(close(handle));
+    for ([_]u32{ 0, 1, count_max, std.math.maxInt(u32), 1 << 31 }) |nonsense| {
+        try testing.expect(pin(nonsense, .wake) == null);
+        try testing.expect(!close(nonsense));
+    }
+    for (pair) |fd| _ = platform.close(fd);
+}

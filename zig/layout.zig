@@ -1,0 +1,403 @@
+//! layout.zig: every number that two processes, or the two languages, must agree on.
+//! May touch: nothing. Types and constants only, proven at comptime.
+//! May not touch: memory, system calls.
+//! Why here and only here: abi.zig turns this file into src/native/abi.generated.ts and into the hash that both
+//! sides compare when the library is loaded. A changed field means a new `layout_version`, a changelog line, an ADR.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const Atomic = std.atomic.Value;
+
+/// Version of the regions' layout and of the link protocol: one number, since a grant hands out both.
+pub const layout_version = 1;
+
+pub const cache_line_size = 64;
+
+/// Parts of regions are multiples of this, whatever the page size of the machine (arm64 has up to 64 KiB).
+pub const part_size = 64 * 1024;
+
+pub const ring_magic: u64 = magic("QLASRING");
+pub const page_magic: u64 = magic("QLASPAGE");
+
+pub const capacity_bytes_min = 64 * 1024;
+pub const capacity_bytes_max = 1024 * 1024 * 1024;
+
+/// Frames start on multiples of this, so that every u64 in them is aligned.
+pub const frame_align = 8;
+
+/// Solana's limit for the data of an account; it also bounds a transaction's message and meta.
+pub const payload_bytes_max = 10 * 1024 * 1024;
+pub const signature_size = 64;
+pub const address_size = 32;
+
+/// Room at the end of a ring that only slot, mark and goodbye frames may use (design D11).
+pub const reserved_bytes_min = 16 * 1024;
+pub const reserved_fraction = 16;
+
+fn magic(comptime text: *const [8]u8) u64 {
+    return std.mem.readInt(u64, text, .little);
+}
+
+/// The part of a ring region that describes it. In the file it stands behind the data (so that the data may start on
+/// a huge page); in memory it is mapped in front of them. Written by the producer alone; consumers map it read-only.
+pub const RingHeader = extern struct {
+    /// Stored last by the creator, before the region is passed on.
+    magic: u64,
+    layout_version: u32,
+    header_size: u32,
+    capacity_bytes: u64,
+    reserved_bytes: u64,
+    /// Random, the same for all connections of one sender: what a resume by sequence asks for.
+    sender_id: [16]u8,
+    connection_id: u64,
+    pad_0: [8]u8,
+    /// Bytes ever committed. It never decreases and is a multiple of `frame_align`.
+    producer_cursor: Atomic(u64) align(cache_line_size),
+    pad_1: [56]u8,
+    /// Not 0 once no frame will follow: the `EndReason`.
+    closing: Atomic(u32) align(cache_line_size),
+    /// Not 0 once blocks that this connection still sees may be reused (design D5). Reserved for pools.
+    revoked: Atomic(u32),
+    pad_2: [56]u8,
+    /// Odd while the producer waits for room (the mirror of `ConsumerPage.park_epoch`). Reserved for the policy `block`.
+    space_epoch: Atomic(u32) align(cache_line_size),
+    pad_3: [60]u8,
+
+    comptime {
+        assert(@offsetOf(RingHeader, "producer_cursor") == 1 * cache_line_size);
+        assert(@offsetOf(RingHeader, "closing") == 2 * cache_line_size);
+        assert(@offsetOf(RingHeader, "space_epoch") == 3 * cache_line_size);
+        assert(@sizeOf(RingHeader) == 4 * cache_line_size);
+        assert(@sizeOf(RingHeader) <= part_size);
+    }
+};
+
+/// What a consumer tells its producer: a region of its own, since every word has one writer (design D1).
+/// The sender creates it and maps it read-only.
+pub const ConsumerPage = extern struct {
+    /// Written by the sender before the region is passed on; checked by the consumer when it joins.
+    magic: u64,
+    layout_version: u32,
+    pad_0: [52]u8,
+    /// Bytes ever released. It never decreases and never passes `producer_cursor`.
+    consumer_cursor: Atomic(u64) align(cache_line_size),
+    pad_1: [56]u8,
+    /// Odd while the consumer is parked, or about to be (design D6).
+    park_epoch: Atomic(u32) align(cache_line_size),
+    pad_2: [60]u8,
+
+    comptime {
+        assert(@offsetOf(ConsumerPage, "consumer_cursor") == 1 * cache_line_size);
+        assert(@offsetOf(ConsumerPage, "park_epoch") == 2 * cache_line_size);
+        assert(@sizeOf(ConsumerPage) == 3 * cache_line_size);
+        assert(@sizeOf(ConsumerPage) <= part_size);
+    }
+};
+
+pub const FrameKind = enum(u16) {
+    account = 1,
+    transaction = 2,
+    slot = 3,
+    /// Updates were lost and no data frame came since that could have said so.
+    gap = 4,
+    /// An edit of the filter took effect here. Reserved: issue of the filter index.
+    filter = 5,
+    /// The producer's last words: the reason in `closing` follows.
+    goodbye = 6,
+    _,
+};
+
+/// In front of every frame (design D3). What differs per consumer stands here, never in a pool.
+pub const FrameHeader = extern struct {
+    /// Bytes of header and body, before padding to `frame_align`.
+    length: u32,
+    kind: u16,
+    flags: u16,
+    /// Place in the sender's one order of accounts, transactions and slots: the first is 1. Filters make holes.
+    sequence: u64,
+    /// When the sender committed to publishing it: nanoseconds since the Unix epoch.
+    publish_ns: u64,
+    /// When its source saw it, likewise; 0 if unknown.
+    source_ns: u64,
+    /// Which named filters matched. Reserved: all ones today.
+    filter_mask: u64,
+    /// Matching updates that this connection did not get since its previous frame.
+    lost: u32,
+    /// Those of them that a newer value of the same account replaced.
+    conflated: u32,
+    pool_block: u32,
+    pool_generation: u32,
+    body_length: u32,
+    reserved: u32,
+
+    comptime {
+        assert(@sizeOf(FrameHeader) == 64);
+    }
+};
+
+/// Bits of `FrameHeader.flags`.
+pub const frame_flag_startup: u16 = 1 << 0;
+pub const frame_flag_lossy: u16 = 1 << 1;
+/// Account: the 64 bytes in front of the data are the signature of the writing transaction.
+pub const frame_flag_signature: u16 = 1 << 2;
+pub const frame_flag_executable: u16 = 1 << 3;
+/// Transaction.
+pub const frame_flag_vote: u16 = 1 << 4;
+pub const frame_flag_failed: u16 = 1 << 5;
+pub const frame_flag_meta: u16 = 1 << 6;
+
+/// Followed by the signature (if flagged), then `data_length` bytes of data.
+pub const AccountBody = extern struct {
+    pubkey: [address_size]u8,
+    owner: [address_size]u8,
+    lamports: u64,
+    rent_epoch: u64,
+    slot: u64,
+    /// 0 = unknown.
+    bank_id: u64,
+    write_version: u64,
+    data_length: u32,
+    pad_0: u32,
+
+    comptime {
+        assert(@sizeOf(AccountBody) == 112);
+    }
+};
+
+/// Followed by `message_length` bytes of message, padding to `frame_align`, then `meta_length` bytes (if flagged).
+pub const TransactionBody = extern struct {
+    slot: u64,
+    bank_id: u64,
+    signature: [signature_size]u8,
+    index: u32,
+    message_length: u32,
+    meta_length: u32,
+    pad_0: u32,
+
+    comptime {
+        assert(@sizeOf(TransactionBody) == 96);
+    }
+};
+
+pub const SlotBody = extern struct {
+    slot: u64,
+    parent: u64,
+    bank_id: u64,
+    accounts_published: u64,
+    transactions_published: u64,
+    accounts_lost: u64,
+    transactions_lost: u64,
+    /// Index into TypeScript's SLOT_STATUSES, which is Yellowstone's numbering.
+    status: u32,
+    pad_0: u32,
+
+    comptime {
+        assert(@sizeOf(SlotBody) == 64);
+    }
+};
+
+/// Body of a gap frame. The count itself stands in `FrameHeader.lost`.
+pub const GapBody = extern struct {
+    /// Updates lost on this connection since it began.
+    lost_total: u64,
+};
+
+pub const GoodbyeBody = extern struct {
+    reason: u32,
+    pad_0: u32,
+};
+
+/// Why a producer ended a connection: `RingHeader.closing`, `GoodbyeBody.reason`, link message `goodbye`.
+pub const EndReason = enum(u32) {
+    none = 0,
+    sender_closed = 1,
+    slow_consumer = 2,
+    peer_corrupt = 3,
+    consumer_closed = 4,
+    _,
+};
+
+/// What `ring_poll` writes for each frame: u32 values, checked once against what is published. TypeScript takes every
+/// length and offset from here and none from shared memory. Offsets count from the start of the ring's data.
+pub const PollRecord = extern struct {
+    frame_offset: u32,
+    kind: u32,
+    flags: u32,
+    body_length: u32,
+    /// Account data or transaction message.
+    payload_offset: u32,
+    payload_length: u32,
+    /// Transaction meta, or the signature of an account.
+    extra_offset: u32,
+    extra_length: u32,
+
+    comptime {
+        assert(@sizeOf(PollRecord) == 32);
+    }
+};
+
+/// One target of `ring_offer`: the ring's handle in, the outcome out.
+pub const OfferTarget = extern struct {
+    ring: u32,
+    status: i32,
+};
+
+/// What `ring_info` writes. Cursors are f64: exact to 2^53 bytes.
+pub const RingInfo = extern struct {
+    capacity_bytes: f64,
+    reserved_bytes: f64,
+    producer_cursor: f64,
+    consumer_cursor: f64,
+    connection_id: f64,
+    closing: f64,
+    parked: f64,
+    wakes: f64,
+    lost_pending: f64,
+};
+
+/// In front of every message on a link. Starts with ASCII "QLAS", which no v9 peer takes for a length (design D15).
+pub const LinkHeader = extern struct {
+    magic: u32,
+    version: u16,
+    kind: u16,
+    body_length: u32,
+    /// Chosen by who asks, echoed in the answer; 0 where no answer is expected.
+    request_id: u32,
+
+    comptime {
+        assert(@sizeOf(LinkHeader) == 16);
+    }
+};
+
+pub const link_magic: u32 = std.mem.readInt(u32, "QLAS", .little);
+pub const link_body_bytes_max = 1024 * 1024;
+pub const link_descriptors_max = 4;
+
+pub const LinkKind = enum(u16) {
+    /// Consumer to sender, with one descriptor: the consumer's wake.
+    hello = 1,
+    /// Sender to consumer, with three: ring, consumer page, the sender's wake.
+    grant = 2,
+    subscribe = 3,
+    ack = 4,
+    ping = 5,
+    pong = 6,
+    /// Either side, before it closes: the reason.
+    goodbye = 7,
+    /// The sender's answer to a hello or request that it does not grant: a status and a text.
+    refuse = 8,
+    _,
+};
+
+/// Body of a hello, followed by `name_length` bytes of UTF-8.
+pub const HelloBody = extern struct {
+    version_min: u16,
+    version_max: u16,
+    name_length: u32,
+};
+pub const name_bytes_max = 64;
+
+pub const GrantBody = extern struct {
+    version: u16,
+    pad_0: u16,
+    reserved_bytes: u32,
+    capacity_bytes: u64,
+    connection_id: u64,
+    sender_id: [16]u8,
+};
+
+/// Followed by the account keys, then the owner keys, 32 bytes each.
+pub const SubscribeBody = extern struct {
+    account_count: u32,
+    owner_count: u32,
+    transactions: u32,
+    pad_0: u32,
+};
+
+pub const AckBody = extern struct {
+    sequence: u64,
+    generation: u32,
+    pad_0: u32,
+};
+
+/// Followed by `text_length` bytes of UTF-8 that say what to do.
+pub const RefuseBody = extern struct {
+    status: i32,
+    text_length: u32,
+};
+
+/// Results below zero: -1 … -4095 are -errno; ours are `status_base - n`. Numbers never change meaning.
+pub const status_base = -4096;
+
+pub const Status = enum(i32) {
+    // Normal flow: 1 … 99.
+    would_block = status_base - 1,
+    full = status_base - 2,
+    /// The other end is closed.
+    end_of_stream = status_base - 3,
+    /// The frame can never fit into this ring.
+    too_large = status_base - 4,
+    // The world: 100 … 199.
+    peer_corrupt = status_base - 100,
+    /// A region without the right magic.
+    bad_magic = status_base - 101,
+    bad_version = status_base - 102,
+    bad_size = status_base - 103,
+    seal_missing = status_base - 104,
+    /// Not a descriptor of the type that belongs here.
+    bad_descriptor = status_base - 105,
+    too_many_descriptors = status_base - 106,
+    control_truncated = status_base - 107,
+    /// A live sender holds the path.
+    path_in_use = status_base - 108,
+    /// Something that is no socket stands at the path.
+    path_not_socket = status_base - 109,
+    /// Others may write into the directory, and it lacks the sticky bit.
+    directory_unsafe = status_base - 110,
+    wrong_uid = status_base - 111,
+    handles_exhausted = status_base - 112,
+    memory_limit = status_base - 113,
+    consumers_limit = status_base - 114,
+    // Your mistake: 200 ….
+    bad_handle = status_base - 200,
+    bad_argument = status_base - 201,
+    path_too_long = status_base - 202,
+    unsupported = status_base - 203,
+};
+
+/// The library's symbols: name, parameters, result. i32, u32, f64, bool and buffer only (design D19).
+pub const Symbol = struct { name: []const u8, parameters: []const Type, result: Type };
+pub const Type = enum { i32, u32, f64, bool, buffer, void };
+
+pub const symbols = [_]Symbol{
+    .{ .name = "qlaster_abi_hash", .parameters = &.{}, .result = .u32 },
+    .{ .name = "qlaster_layout_version", .parameters = &.{}, .result = .u32 },
+    .{ .name = "qlaster_clock_us", .parameters = &.{}, .result = .f64 },
+    .{ .name = "qlaster_close", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fd_close", .parameters = &.{.i32}, .result = .i32 },
+    .{ .name = "qlaster_limits_raise", .parameters = &.{}, .result = .i32 },
+    .{ .name = "qlaster_listen", .parameters = &.{ .buffer, .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_listener_fd", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_link_adopt", .parameters = &.{.i32}, .result = .i32 },
+    .{ .name = "qlaster_link_connect", .parameters = &.{ .buffer, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_link_peer", .parameters = &.{ .u32, .buffer }, .result = .i32 },
+    .{ .name = "qlaster_link_send", .parameters = &.{ .u32, .buffer, .u32, .buffer, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_link_receive", .parameters = &.{ .u32, .buffer, .u32, .buffer, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_wake_create", .parameters = &.{.buffer}, .result = .i32 },
+    .{ .name = "qlaster_wake_open", .parameters = &.{.i32}, .result = .i32 },
+    .{ .name = "qlaster_wake_notify", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_ring_create", .parameters = &.{ .u32, .u32, .f64, .buffer, .buffer }, .result = .i32 },
+    .{ .name = "qlaster_ring_attach", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_ring_join", .parameters = &.{ .i32, .i32, .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_ring_address", .parameters = &.{.u32}, .result = .f64 },
+    .{ .name = "qlaster_ring_info", .parameters = &.{ .u32, .buffer }, .result = .i32 },
+    .{ .name = "qlaster_ring_offer", .parameters = &.{ .buffer, .u32, .buffer, .u32, .buffer, .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_ring_commit", .parameters = &.{ .buffer, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_ring_abort", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_ring_end", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_ring_poll", .parameters = &.{ .u32, .buffer, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_ring_release", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_ring_park", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_ring_unpark", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_ring_spin", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+};

@@ -1,0 +1,403 @@
+//! linux.zig: raw system calls, no libc (design D20): one binary per CPU for glibc and musl, errors are -errno by nature.
+//! Kernel 5.1 or newer (F_SEAL_FUTURE_WRITE).
+
+const std = @import("std");
+const builtin = @import("builtin");
+const linux = std.os.linux;
+const vdso = @import("vdso.zig");
+const mod = @import("mod.zig");
+const Code = mod.Code;
+const FileInfo = mod.FileInfo;
+
+/// The errno values that callers tell apart.
+pub const errno = struct {
+    pub const again: Code = -11;
+    pub const connection_refused: Code = -111;
+    pub const exists: Code = -17;
+    pub const interrupted: Code = -4;
+    pub const invalid: Code = -22;
+    pub const no_entry: Code = -2;
+    pub const no_memory: Code = -12;
+    pub const not_connected: Code = -107;
+    pub const pipe: Code = -32;
+    pub const connection_reset: Code = -104;
+};
+
+const tmpfs_magic = 0x01021994;
+const statfs_type_offset = 0; // `struct statfs` begins with its type, a long, on all 64-bit CPUs.
+const mfd_noexec_seal = 0x0008;
+const unix_path_max = 107;
+
+fn codeOf(result: usize) Code {
+    const signed: isize = @bitCast(result);
+    // Only descriptors, counts below 2 GiB and -errno come through here.
+    return std.math.cast(Code, signed) orelse errno.invalid;
+}
+
+/// Found once. 0: not yet looked for, or none.
+var vdso_clock = std.atomic.Value(usize).init(0);
+
+/// Looks for the fast clock. Safe to repeat and from several threads: all find the same.
+pub fn init() void {
+    // Monotonic: the function's code was there before any of us.
+    if (vdso.find()) |found| vdso_clock.store(@intFromPtr(found), .monotonic);
+}
+
+pub fn close(fd: i32) Code {
+    return codeOf(linux.close(fd));
+}
+
+pub fn duplicate(fd: i32) Code {
+    const dup_cloexec = 1030; // F_DUPFD_CLOEXEC
+    return codeOf(linux.fcntl(fd, dup_cloexec, 3));
+}
+
+pub fn getPid() i32 {
+    return linux.getpid();
+}
+
+pub fn effectiveUid() u32 {
+    return linux.geteuid();
+}
+
+pub fn realtimeNs() u64 {
+    return clock(.REALTIME);
+}
+
+pub fn monotonicNs() u64 {
+    return clock(.MONOTONIC);
+}
+
+fn clock(id: linux.clockid_t) u64 {
+    var time: linux.timespec = .{ .sec = 0, .nsec = 0 };
+    const id_number = @backingInt(id);
+    const address = vdso_clock.load(.monotonic);
+    const fast = address != 0 and @as(vdso.ClockGettime, @ptrFromInt(address))(id_number, &time) == 0;
+    if (!fast and linux.syscall2(.clock_gettime, id_number, @intFromPtr(&time)) != 0) return 0;
+    const seconds = std.math.cast(u64, time.sec) orelse return 0;
+    return seconds *% std.time.ns_per_s +% @as(u64, @intCast(time.nsec));
+}
+
+/// Orders all earlier stores before all later loads. Zig has no fence of its own.
+pub inline fn storeLoadFence() void {
+    switch (builtin.cpu.arch) {
+        .x86_64 => asm volatile ("lock orl $0, -8(%%rsp)" ::: .{ .memory = true, .cc = true }),
+        .aarch64 => asm volatile ("dmb ish" ::: .{ .memory = true }),
+        else => @compileError("no store-load fence for this CPU"),
+    }
+}
+
+pub fn writeStderr(text: []const u8) void {
+    _ = linux.write(2, text.ptr, text.len);
+}
+
+pub fn raiseDescriptorLimit() Code {
+    var limit: linux.rlimit = undefined;
+    const got = codeOf(linux.getrlimit(.NOFILE, &limit));
+    if (got < 0) return got;
+    if (limit.cur >= limit.max) return 0;
+    limit.cur = limit.max;
+    return codeOf(linux.setrlimit(.NOFILE, &limit));
+}
+
+// Memory
+
+/// Memory of a fixed size. Both descriptors are the same one here: seals, not descriptors, keep readers from writing.
+pub fn memoryCreate(size: u64, access: mod.Access) mod.Memory {
+    _ = access;
+    const fd = memfd(size);
+    return .{ .code = if (fd < 0) fd else 0, .fd = fd, .passed_fd = fd };
+}
+
+fn memfd(size: u64) Code {
+    const flags = linux.MFD.CLOEXEC | linux.MFD.ALLOW_SEALING;
+    var fd = codeOf(linux.memfd_create("qlaster", flags | mfd_noexec_seal));
+    if (fd == errno.invalid) fd = codeOf(linux.memfd_create("qlaster", flags)); // before Linux 6.3
+    if (fd < 0) return fd;
+    const sized = codeOf(linux.ftruncate(fd, @intCast(size)));
+    if (sized < 0) {
+        _ = close(fd);
+        return sized;
+    }
+    return fd;
+}
+
+fn sealBits(seals: mod.Seals) u32 {
+    const size = linux.F.SEAL_SHRINK | linux.F.SEAL_GROW | linux.F.SEAL_SEAL;
+    return switch (seals) {
+        .size => size,
+        .size_and_future_write => size | linux.F.SEAL_FUTURE_WRITE,
+    };
+}
+
+pub fn memorySeal(fd: i32, seals: mod.Seals) Code {
+    return codeOf(linux.fcntl(fd, linux.F.ADD_SEALS, sealBits(seals)));
+}
+
+/// Whether `fd` is memory of exactly that size with those seals. What a peer handed over is checked before it is mapped.
+pub fn memoryCheck(fd: i32, size: u64, seals: mod.Seals) mod.MemoryVerdict {
+    // A regular file on tmpfs that answers F_GET_SEALS. hugetlbfs answers too: its pages can be missing (SIGBUS).
+    var statfs: [128]u8 align(8) = @splat(0);
+    const asked = codeOf(linux.syscall2(.fstatfs, @as(u32, @bitCast(fd)), @intFromPtr(&statfs)));
+    if (asked < 0) return .not_memory;
+    if (std.mem.readInt(u32, statfs[statfs_type_offset..][0..4], .little) != tmpfs_magic) return .not_memory;
+    const info = statDescriptor(fd) orelse return .not_memory;
+    if (info.kind != .regular) return .not_memory;
+    const present = codeOf(linux.fcntl(fd, linux.F.GET_SEALS, 0));
+    if (present < 0) return .seal_missing;
+    const wanted = sealBits(seals);
+    if (@as(u32, @intCast(present)) & wanted != wanted) return .seal_missing;
+    // Only after the seals: before them, the size can change again.
+    if (info.size != size) return .wrong_size;
+    return .ok;
+}
+
+fn protection(writable: bool) linux.PROT {
+    return .{ .READ = true, .WRITE = writable };
+}
+
+fn mapped(result: usize) mod.Mapped {
+    const signed: isize = @bitCast(result);
+    if (signed < 0 and signed >= -4095) return .{ .code = @intCast(signed) };
+    return .{ .code = 0, .address = result };
+}
+
+pub fn map(fd: i32, size: usize, writable: bool) mod.Mapped {
+    return mapped(linux.mmap(null, size, protection(writable), .{ .TYPE = .SHARED }, fd, 0));
+}
+
+/// Maps a ring's file (data, then one part of header) as: header, data, data again. A frame that wraps is contiguous.
+pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool) mod.Mapped {
+    const total = header_size + 2 * capacity;
+    const reserved = mapped(linux.mmap(null, total, .{}, .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true }, -1, 0));
+    if (reserved.code < 0) return reserved;
+    const base = reserved.address;
+    const parts = [_]struct { at: usize, size: usize, offset: usize }{
+        .{ .at = base, .size = header_size, .offset = capacity },
+        .{ .at = base + header_size, .size = capacity, .offset = 0 },
+        .{ .at = base + header_size + capacity, .size = capacity, .offset = 0 },
+    };
+    for (parts) |part| {
+        const placed = mapped(linux.mmap(
+            @ptrFromInt(part.at),
+            part.size,
+            protection(writable),
+            .{ .TYPE = .SHARED, .FIXED = true },
+            fd,
+            @intCast(part.offset),
+        ));
+        if (placed.code < 0) {
+            unmap(base, total);
+            return placed;
+        }
+    }
+    return reserved;
+}
+
+pub fn unmap(address: usize, size: usize) void {
+    _ = linux.munmap(@ptrFromInt(address), size);
+}
+
+// Sockets
+
+pub fn socketStream() Code {
+    return codeOf(linux.socket(linux.AF.UNIX, linux.SOCK.STREAM | linux.SOCK.NONBLOCK | linux.SOCK.CLOEXEC, 0));
+}
+
+pub fn socketPair(out: *[2]i32) Code {
+    return codeOf(linux.socketpair(linux.AF.UNIX, linux.SOCK.STREAM | linux.SOCK.NONBLOCK | linux.SOCK.CLOEXEC, 0, out));
+}
+
+const Name = struct { address: linux.sockaddr.un, size: linux.socklen_t };
+
+fn nameOf(path: [:0]const u8) ?Name {
+    if (path.len > unix_path_max) return null;
+    var name: Name = .{ .address = .{ .path = @splat(0) }, .size = 0 };
+    @memcpy(name.address.path[0..path.len], path);
+    name.size = @intCast(@offsetOf(linux.sockaddr.un, "path") + path.len + 1);
+    return name;
+}
+
+pub fn socketBind(fd: i32, path: [:0]const u8) Code {
+    const name = nameOf(path) orelse return errno.invalid;
+    return codeOf(linux.bind(fd, @ptrCast(&name.address), name.size));
+}
+
+pub fn socketListen(fd: i32) Code {
+    return codeOf(linux.listen(fd, 1024));
+}
+
+pub fn socketConnect(fd: i32, path: [:0]const u8) Code {
+    const name = nameOf(path) orelse return errno.invalid;
+    return codeOf(linux.connect(fd, &name.address, name.size));
+}
+
+pub fn socketPeer(fd: i32, out: *mod.Peer) Code {
+    var size: linux.socklen_t = @sizeOf(mod.Peer); // the shape of `struct ucred`
+    return codeOf(linux.getsockopt(fd, linux.SOL.SOCKET, linux.SO.PEERCRED, @ptrCast(out), &size));
+}
+
+fn socketOption(fd: i32, option: u32) Code {
+    var value: i32 = 0;
+    var size: linux.socklen_t = @sizeOf(i32);
+    const code = codeOf(linux.getsockopt(fd, linux.SOL.SOCKET, option, @ptrCast(&value), &size));
+    return if (code < 0) code else value;
+}
+
+pub fn isUnixStream(fd: i32) bool {
+    return socketOption(fd, linux.SO.DOMAIN) == linux.AF.UNIX and
+        socketOption(fd, linux.SO.TYPE) == linux.SOCK.STREAM and
+        socketOption(fd, linux.SO.ACCEPTCONN) == 0;
+}
+
+pub fn setNonBlocking(fd: i32) Code {
+    const flags = codeOf(linux.fcntl(fd, linux.F.GETFL, 0));
+    if (flags < 0) return flags;
+    const nonblock: u32 = @bitCast(linux.O{ .NONBLOCK = true });
+    return codeOf(linux.fcntl(fd, linux.F.SETFL, @as(u32, @intCast(flags)) | nonblock));
+}
+
+/// Room for the most descriptors that SCM_RIGHTS carries at once (SCM_MAX_FD), so that none can stay unseen.
+const descriptors_max = 253;
+const ControlBuffer = extern struct {
+    header: linux.cmsghdr,
+    descriptors: [descriptors_max + 1]i32,
+};
+
+/// Sends what fits. Never blocks, never raises SIGPIPE. The descriptors travel with the first byte.
+pub fn sendMessage(fd: i32, bytes: []const u8, descriptors: []const i32) Code {
+    var control: ControlBuffer = undefined;
+    const control_size = @sizeOf(linux.cmsghdr) + descriptors.len * @sizeOf(i32);
+    var parts = [_]std.posix.iovec_const{.{ .base = bytes.ptr, .len = bytes.len }};
+    var message: linux.msghdr_const = .{
+        .name = null,
+        .namelen = 0,
+        .iov = &parts,
+        .iovlen = 1,
+        .control = null,
+        .controllen = 0,
+        .flags = 0,
+    };
+    if (descriptors.len > 0) {
+        if (descriptors.len > descriptors_max) return errno.invalid;
+        control.header = .{ .len = control_size, .level = linux.SOL.SOCKET, .type = linux.SCM.RIGHTS };
+        @memcpy(control.descriptors[0..descriptors.len], descriptors);
+        message.control = &control;
+        message.controllen = std.mem.alignForward(usize, control_size, @alignOf(linux.cmsghdr));
+    }
+    while (true) {
+        const code = codeOf(linux.sendmsg(fd, &message, linux.MSG.DONTWAIT | linux.MSG.NOSIGNAL));
+        if (code != errno.interrupted) return code;
+    }
+}
+
+/// Receives what is there. Descriptors beyond `out.len` are closed; `truncated` is set if the kernel had to drop some.
+pub fn receiveMessage(fd: i32, buffer: []u8, out: []i32, truncated: *bool) mod.Received {
+    var control: ControlBuffer = undefined;
+    var parts = [_]std.posix.iovec{.{ .base = buffer.ptr, .len = buffer.len }};
+    var message: linux.msghdr = .{
+        .name = null,
+        .namelen = 0,
+        .iov = &parts,
+        .iovlen = 1,
+        .control = &control,
+        .controllen = @sizeOf(ControlBuffer),
+        .flags = 0,
+    };
+    var received: mod.Received = .{ .code = errno.interrupted };
+    while (received.code == errno.interrupted) {
+        message.controllen = @sizeOf(ControlBuffer);
+        received.code = codeOf(linux.recvmsg(fd, &message, linux.MSG.DONTWAIT | linux.MSG.CMSG_CLOEXEC));
+    }
+    truncated.* = false;
+    if (received.code < 0) return received;
+    truncated.* = message.flags & linux.MSG.CTRUNC != 0;
+
+    const bytes: [*]align(@alignOf(linux.cmsghdr)) const u8 = @ptrCast(&control);
+    var at: usize = 0;
+    const filled = @min(message.controllen, @sizeOf(ControlBuffer));
+    while (at + @sizeOf(linux.cmsghdr) <= filled) {
+        const header: *align(4) const linux.cmsghdr = @ptrCast(@alignCast(bytes + at));
+        if (header.len < @sizeOf(linux.cmsghdr) or header.len > filled - at) break;
+        if (header.level == linux.SOL.SOCKET and header.type == linux.SCM.RIGHTS) {
+            var from = at + @sizeOf(linux.cmsghdr);
+            while (from + @sizeOf(i32) <= at + header.len) : (from += @sizeOf(i32)) {
+                const descriptor = std.mem.readInt(i32, bytes[from..][0..4], .little);
+                if (received.descriptor_count < out.len) {
+                    out[received.descriptor_count] = descriptor;
+                } else {
+                    _ = close(descriptor);
+                }
+                received.descriptor_count += 1;
+            }
+        }
+        at += std.mem.alignForward(usize, header.len, @alignOf(linux.cmsghdr));
+    }
+    return received;
+}
+
+// Files
+
+pub fn openLockFile(path: [:0]const u8) Code {
+    return codeOf(linux.open(path, .{ .ACCMODE = .RDWR, .CREAT = true, .CLOEXEC = true, .NOFOLLOW = true, .NONBLOCK = true }, 0o600));
+}
+
+pub fn lockExclusive(fd: i32) Code {
+    return codeOf(linux.flock(fd, 2 | 4)); // LOCK_EX | LOCK_NB
+}
+
+const at_symlink_nofollow = 0x100;
+const at_empty_path = 0x1000;
+
+fn stat(fd: i32, path: [*:0]const u8, flags: u32) union(enum) { info: FileInfo, code: Code } {
+    var buffer: linux.Statx = undefined;
+    const mask: linux.STATX = .{ .TYPE = true, .MODE = true, .UID = true, .INO = true, .SIZE = true };
+    const code = codeOf(linux.statx(fd, path, flags, mask, &buffer));
+    if (code < 0) return .{ .code = code };
+    return .{ .info = .{
+        .kind = switch (buffer.mode & 0o170000) {
+            0o100000 => .regular,
+            0o040000 => .directory,
+            0o140000 => .socket,
+            else => .other,
+        },
+        .device = @as(u64, buffer.dev_major) << 32 | buffer.dev_minor,
+        .inode = buffer.ino,
+        .mode = buffer.mode & 0o7777,
+        .uid = buffer.uid,
+        .size = buffer.size,
+    } };
+}
+
+/// 0 and `out` filled, or -errno. A symbolic link counts as itself.
+pub fn statPath(path: [:0]const u8, out: *FileInfo, follow: bool) Code {
+    const at_cwd = -100;
+    switch (stat(at_cwd, path, if (follow) 0 else at_symlink_nofollow)) {
+        .code => |code| return code,
+        .info => |info| out.* = info,
+    }
+    return 0;
+}
+
+pub fn statDescriptor(fd: i32) ?FileInfo {
+    return switch (stat(fd, "", at_empty_path)) {
+        .code => null,
+        .info => |info| info,
+    };
+}
+
+pub fn rename(from: [:0]const u8, to: [:0]const u8) Code {
+    return codeOf(linux.rename(from, to));
+}
+
+pub fn unlink(path: [:0]const u8) Code {
+    return codeOf(linux.unlink(path));
+}
+
+pub fn setMode(path: [:0]const u8, mode: u32) Code {
+    return codeOf(linux.chmod(path, mode));
+}
+
+pub fn makeDirectory(path: [:0]const u8) Code {
+    return codeOf(linux.mkdir(path, 0o700));
+}

@@ -1,0 +1,96 @@
+//! platform/: the only system calls of the project. One namespace per operating system, the same names in each.
+//! May touch: the kernel. May not touch: layout, rings, policy.
+//! Convention: a function returns a `Code`: 0 or more is the result, below zero is -errno. A kernel's answer is input.
+
+const builtin = @import("builtin");
+
+const system = switch (builtin.os.tag) {
+    .linux => @import("linux.zig"),
+    .macos => @import("darwin.zig"),
+    else => @compileError("Qlaster runs on Linux and macOS"),
+};
+
+/// 0 or more: a result. -1 … -4095: -errno. Below: a `layout.Status`.
+pub const Code = i32;
+
+/// What `stat` says about a path or descriptor, as far as it matters here.
+pub const FileInfo = struct {
+    kind: Kind,
+    device: u64,
+    inode: u64,
+    mode: u32,
+    uid: u32,
+    size: u64,
+
+    pub const Kind = enum { regular, directory, socket, other };
+
+    pub fn same(a: FileInfo, b: FileInfo) bool {
+        return a.device == b.device and a.inode == b.inode;
+    }
+};
+
+pub const Peer = extern struct { pid: i32, uid: u32, gid: u32 };
+
+/// Which of the promises that a memory object can make have to be there.
+pub const Seals = enum {
+    /// The size can't change.
+    size,
+    /// Nor can anyone map it writable from now on.
+    size_and_future_write,
+};
+
+/// What the one who gets `Memory.passed_fd` may do with it, where descriptors and not seals decide.
+pub const Access = enum { read_only, read_write };
+
+pub const Memory = struct { code: Code, fd: i32 = -1, passed_fd: i32 = -1 };
+
+pub const MemoryVerdict = enum { ok, not_memory, wrong_size, seal_missing };
+
+pub const Mapped = struct { code: Code, address: usize = 0 };
+
+/// What one `receiveMessage` brought.
+pub const Received = struct {
+    /// Bytes, 0 at the end of the stream, or a code.
+    code: Code,
+    descriptor_count: u32 = 0,
+};
+
+pub const init = system.init;
+pub const close = system.close;
+pub const duplicate = system.duplicate;
+pub const getPid = system.getPid;
+pub const effectiveUid = system.effectiveUid;
+pub const realtimeNs = system.realtimeNs;
+pub const monotonicNs = system.monotonicNs;
+pub const storeLoadFence = system.storeLoadFence;
+pub const writeStderr = system.writeStderr;
+pub const raiseDescriptorLimit = system.raiseDescriptorLimit;
+
+pub const memoryCreate = system.memoryCreate;
+pub const memorySeal = system.memorySeal;
+pub const memoryCheck = system.memoryCheck;
+pub const map = system.map;
+pub const mapRing = system.mapRing;
+pub const unmap = system.unmap;
+
+pub const socketStream = system.socketStream;
+pub const socketPair = system.socketPair;
+pub const socketBind = system.socketBind;
+pub const socketListen = system.socketListen;
+pub const socketConnect = system.socketConnect;
+pub const socketPeer = system.socketPeer;
+pub const isUnixStream = system.isUnixStream;
+pub const setNonBlocking = system.setNonBlocking;
+pub const sendMessage = system.sendMessage;
+pub const receiveMessage = system.receiveMessage;
+
+pub const openLockFile = system.openLockFile;
+pub const lockExclusive = system.lockExclusive;
+pub const statPath = system.statPath;
+pub const statDescriptor = system.statDescriptor;
+pub const rename = system.rename;
+pub const unlink = system.unlink;
+pub const setMode = system.setMode;
+pub const makeDirectory = system.makeDirectory;
+
+pub const errno = system.errno;

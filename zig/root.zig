@@ -1,0 +1,30 @@
+//! root.zig: imports every file, so that no test and no export is forgotten.
+
+const builtin = @import("builtin");
+
+pub const abi = @import("abi.zig");
+pub const layout = @import("layout.zig");
+pub const platform = @import("platform/mod.zig");
+pub const connection = @import("connection.zig");
+pub const ring = @import("ring.zig");
+pub const region = @import("region.zig");
+pub const wake = @import("wake.zig");
+pub const link = @import("link.zig");
+pub const listener = @import("listener.zig");
+pub const handles = @import("handles.zig");
+
+/// Tests and tools keep the standard library's handler: it prints where.
+pub const panic = if (builtin.output_mode == .Lib and !builtin.is_test)
+    @import("panic.zig")
+else
+    @import("std").debug.FullPanic(@import("std").debug.defaultPanic);
+
+comptime {
+    _ = @import("exports.zig");
+}
+
+test {
+    _ = .{ abi, layout, platform, connection, ring, region, wake, link, listener, handles };
+    _ = @import("ring_test.zig");
+    if (builtin.os.tag == .linux) _ = @import("platform/vdso.zig");
+}
