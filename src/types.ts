@@ -16,8 +16,16 @@ type EncodedString<T extends string, Encoding extends string> = T & {
 /** A base58 account address, 32 to 44 characters. The same type as `Address` of `@solana/kit`. */
 export type Address<T extends string = string> = Brand<EncodedString<T, "base58">, "Address">;
 
+/**
+ * Bytes that may be looked at and not changed: the same type as kit's, so kit's decoders take it. Views over shared
+ * memory have it, because that memory is mapped read-only and a write into it ends the process.
+ */
+export interface ReadonlyUint8Array extends Omit<Uint8Array, "copyWithin" | "fill" | "reverse" | "set" | "sort"> {
+  readonly [index: number]: number;
+}
+
 /** Where an update or a filter takes a key: kit's base58 `Address`, or its 32 bytes. */
-export type AddressLike = Address | Uint8Array;
+export type AddressLike = Address | ReadonlyUint8Array;
 
 /** A status of a slot. The numbers on the wire are those of Yellowstone's `SlotStatus`. */
 export type SlotStatus =
@@ -49,7 +57,7 @@ export interface AccountUpdate {
   readonly owner: AddressLike;
   readonly lamports: bigint;
   /** The account's data, 0 to 10,485,760 bytes. Copied before `publish…` returns. */
-  readonly data: Uint8Array;
+  readonly data: ReadonlyUint8Array;
   readonly slot: bigint;
   /** The validator's write counter. Default 0n. */
   readonly writeVersion?: bigint;
@@ -59,7 +67,7 @@ export interface AccountUpdate {
   readonly rentEpoch?: bigint;
   readonly executable?: boolean;
   /** 64 bytes: the transaction that wrote it, where the source knows it. */
-  readonly signature?: Uint8Array | undefined;
+  readonly signature?: ReadonlyUint8Array | undefined;
   /** Sent while the source was starting up, not because of a write. */
   readonly startup?: boolean;
   /** The source may have missed writes before this one. */
@@ -75,11 +83,11 @@ export interface TransactionUpdate {
   /** Position in the block, 0 to 2^32 - 1. */
   readonly index: number;
   /** 64 bytes: the first signature. */
-  readonly signature: Uint8Array;
+  readonly signature: ReadonlyUint8Array;
   /** The message bytes: legacy, v0, or v1 (up to 4,096 bytes). Copied before `publish…` returns. */
-  readonly message: Uint8Array;
+  readonly message: ReadonlyUint8Array;
   /** Anything the source adds (status, logs, …), opaque here. Copied before `publish…` returns. */
-  readonly meta?: Uint8Array | undefined;
+  readonly meta?: ReadonlyUint8Array | undefined;
   readonly vote?: boolean;
   readonly failed?: boolean;
   readonly bankId?: bigint;

@@ -42,9 +42,9 @@ pub const text: []const u8 = blk: {
         }
         out = out ++ "} as const;\n";
     }
-    out = out ++ "\n/** Name: parameters, result. */\nexport const SYMBOLS = {\n";
+    out = out ++ "\n/** TypeScript's name: the library's name, parameters, result. */\nexport const SYMBOLS = {\n";
     for (layout.symbols) |symbol| {
-        out = out ++ std.fmt.comptimePrint("  {s}: [[", .{symbol.name});
+        out = out ++ std.fmt.comptimePrint("  {s}: [\"{s}\", [", .{ camel(symbol.name[symbol_prefix.len..]), symbol.name });
         for (symbol.parameters, 0..) |parameter, i| {
             out = out ++ (if (i == 0) "" else ", ") ++ "\"" ++ @tagName(parameter) ++ "\"";
         }
@@ -53,6 +53,8 @@ pub const text: []const u8 = blk: {
     out = out ++ "} as const;\n";
     break :blk out;
 };
+
+const symbol_prefix = "qlaster_";
 
 /// FNV-1a, 32 bits.
 pub const hash: u32 = blk: {

@@ -39,6 +39,10 @@ export fn qlaster_clock_us() f64 {
     return @as(f64, @floatFromInt(platform.realtimeNs())) / std.time.ns_per_us;
 }
 
+export fn qlaster_uid() u32 {
+    return platform.effectiveUid();
+}
+
 export fn qlaster_close(handle: u32) Code {
     return if (handles.close(handle)) 0 else codeOf(.bad_handle);
 }
@@ -177,7 +181,7 @@ export fn qlaster_ring_create(
     };
 }
 
-/// Gives the ring the consumer's wake. The wake's handle is closed: the ring owns the descriptor.
+/// Gives the ring the consumer's wake: a duplicate, so that the handle stays good for messages on the link.
 export fn qlaster_ring_attach(handle: u32, wake_handle: u32) Code {
     const end = handles.pin(handle, .producer) orelse return codeOf(.bad_handle);
     defer handles.unpin(handle);
@@ -187,7 +191,6 @@ export fn qlaster_ring_attach(handle: u32, wake_handle: u32) Code {
     const own = platform.duplicate(opened.fd);
     if (own < 0) return own;
     end.wake = .{ .fd = own };
-    _ = handles.close(wake_handle);
     return 0;
 }
 

@@ -373,6 +373,7 @@ pub const symbols = [_]Symbol{
     .{ .name = "qlaster_abi_hash", .parameters = &.{}, .result = .u32 },
     .{ .name = "qlaster_layout_version", .parameters = &.{}, .result = .u32 },
     .{ .name = "qlaster_clock_us", .parameters = &.{}, .result = .f64 },
+    .{ .name = "qlaster_uid", .parameters = &.{}, .result = .u32 },
     .{ .name = "qlaster_close", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_fd_close", .parameters = &.{.i32}, .result = .i32 },
     .{ .name = "qlaster_limits_raise", .parameters = &.{}, .result = .i32 },

@@ -14,7 +14,7 @@ const Head = struct { bytes: [head_size]u8 align(8) };
 fn accountHead(sequence: u64, data_length: u32) Head {
     var head: Head = .{ .bytes = @splat(0) };
     const header: *layout.FrameHeader = @ptrCast(&head.bytes);
-    header.kind = @intFromEnum(layout.FrameKind.account);
+    header.kind = @backingInt(layout.FrameKind.account);
     header.sequence = sequence;
     const body: *layout.AccountBody = @ptrCast(@alignCast(head.bytes[@sizeOf(layout.FrameHeader)..]));
     body.data_length = data_length;
@@ -25,7 +25,7 @@ fn goodbye(producer: *ring.Producer) !void {
     const size = @sizeOf(layout.FrameHeader) + @sizeOf(layout.GoodbyeBody);
     var bytes: [size]u8 align(8) = @splat(0);
     const header: *layout.FrameHeader = @ptrCast(&bytes);
-    header.kind = @intFromEnum(layout.FrameKind.goodbye);
+    header.kind = @backingInt(layout.FrameKind.goodbye);
     try producer.offer(&bytes, &.{}, 1);
 }
 
@@ -196,12 +196,12 @@ test "a producer that writes nonsense gets an error, never a read out of bounds"
                 3 => frame.length = 65536,
                 4 => frame.length += 1,
                 5 => frame.kind = 0,
-                6 => frame.kind = @intFromEnum(layout.FrameKind.filter),
+                6 => frame.kind = @backingInt(layout.FrameKind.filter),
                 7 => frame.kind = 999,
-                8 => frame.kind = @intFromEnum(layout.FrameKind.transaction),
-                9 => frame.kind = @intFromEnum(layout.FrameKind.slot),
-                10 => frame.kind = @intFromEnum(layout.FrameKind.gap),
-                11 => frame.kind = @intFromEnum(layout.FrameKind.goodbye),
+                8 => frame.kind = @backingInt(layout.FrameKind.transaction),
+                9 => frame.kind = @backingInt(layout.FrameKind.slot),
+                10 => frame.kind = @backingInt(layout.FrameKind.gap),
+                11 => frame.kind = @backingInt(layout.FrameKind.goodbye),
                 12 => frame.flags = layout.frame_flag_signature,
                 13 => body.data_length = std.math.maxInt(u32),
                 14 => body.data_length = 11,

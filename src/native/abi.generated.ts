@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 3721419874;
+export const ABI_HASH = 1232760926;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -254,36 +254,37 @@ export const Status = {
   unsupported: -4299,
 } as const;
 
-/** Name: parameters, result. */
+/** TypeScript's name: the library's name, parameters, result. */
 export const SYMBOLS = {
-  qlaster_abi_hash: [[], "u32"],
-  qlaster_layout_version: [[], "u32"],
-  qlaster_clock_us: [[], "f64"],
-  qlaster_close: [["u32"], "i32"],
-  qlaster_fd_close: [["i32"], "i32"],
-  qlaster_limits_raise: [[], "i32"],
-  qlaster_listen: [["buffer", "u32", "u32"], "i32"],
-  qlaster_listener_fd: [["u32"], "i32"],
-  qlaster_link_adopt: [["i32"], "i32"],
-  qlaster_link_connect: [["buffer", "u32"], "i32"],
-  qlaster_link_peer: [["u32", "buffer"], "i32"],
-  qlaster_link_send: [["u32", "buffer", "u32", "buffer", "u32"], "i32"],
-  qlaster_link_receive: [["u32", "buffer", "u32", "buffer", "u32"], "i32"],
-  qlaster_wake_create: [["buffer"], "i32"],
-  qlaster_wake_open: [["i32"], "i32"],
-  qlaster_wake_notify: [["u32"], "i32"],
-  qlaster_ring_create: [["u32", "u32", "f64", "buffer", "buffer"], "i32"],
-  qlaster_ring_attach: [["u32", "u32"], "i32"],
-  qlaster_ring_join: [["i32", "i32", "u32", "u32"], "i32"],
-  qlaster_ring_address: [["u32"], "f64"],
-  qlaster_ring_info: [["u32", "buffer"], "i32"],
-  qlaster_ring_offer: [["buffer", "u32", "buffer", "u32", "buffer", "u32", "u32"], "i32"],
-  qlaster_ring_commit: [["buffer", "u32"], "i32"],
-  qlaster_ring_abort: [["u32"], "i32"],
-  qlaster_ring_end: [["u32", "u32"], "i32"],
-  qlaster_ring_poll: [["u32", "buffer", "u32"], "i32"],
-  qlaster_ring_release: [["u32", "u32"], "i32"],
-  qlaster_ring_park: [["u32"], "i32"],
-  qlaster_ring_unpark: [["u32"], "i32"],
-  qlaster_ring_spin: [["u32", "u32"], "i32"],
+  abiHash: ["qlaster_abi_hash", [], "u32"],
+  layoutVersion: ["qlaster_layout_version", [], "u32"],
+  clockUs: ["qlaster_clock_us", [], "f64"],
+  uid: ["qlaster_uid", [], "u32"],
+  close: ["qlaster_close", ["u32"], "i32"],
+  fdClose: ["qlaster_fd_close", ["i32"], "i32"],
+  limitsRaise: ["qlaster_limits_raise", [], "i32"],
+  listen: ["qlaster_listen", ["buffer", "u32", "u32"], "i32"],
+  listenerFd: ["qlaster_listener_fd", ["u32"], "i32"],
+  linkAdopt: ["qlaster_link_adopt", ["i32"], "i32"],
+  linkConnect: ["qlaster_link_connect", ["buffer", "u32"], "i32"],
+  linkPeer: ["qlaster_link_peer", ["u32", "buffer"], "i32"],
+  linkSend: ["qlaster_link_send", ["u32", "buffer", "u32", "buffer", "u32"], "i32"],
+  linkReceive: ["qlaster_link_receive", ["u32", "buffer", "u32", "buffer", "u32"], "i32"],
+  wakeCreate: ["qlaster_wake_create", ["buffer"], "i32"],
+  wakeOpen: ["qlaster_wake_open", ["i32"], "i32"],
+  wakeNotify: ["qlaster_wake_notify", ["u32"], "i32"],
+  ringCreate: ["qlaster_ring_create", ["u32", "u32", "f64", "buffer", "buffer"], "i32"],
+  ringAttach: ["qlaster_ring_attach", ["u32", "u32"], "i32"],
+  ringJoin: ["qlaster_ring_join", ["i32", "i32", "u32", "u32"], "i32"],
+  ringAddress: ["qlaster_ring_address", ["u32"], "f64"],
+  ringInfo: ["qlaster_ring_info", ["u32", "buffer"], "i32"],
+  ringOffer: ["qlaster_ring_offer", ["buffer", "u32", "buffer", "u32", "buffer", "u32", "u32"], "i32"],
+  ringCommit: ["qlaster_ring_commit", ["buffer", "u32"], "i32"],
+  ringAbort: ["qlaster_ring_abort", ["u32"], "i32"],
+  ringEnd: ["qlaster_ring_end", ["u32", "u32"], "i32"],
+  ringPoll: ["qlaster_ring_poll", ["u32", "buffer", "u32"], "i32"],
+  ringRelease: ["qlaster_ring_release", ["u32", "u32"], "i32"],
+  ringPark: ["qlaster_ring_park", ["u32"], "i32"],
+  ringUnpark: ["qlaster_ring_unpark", ["u32"], "i32"],
+  ringSpin: ["qlaster_ring_spin", ["u32", "u32"], "i32"],
 } as const;

@@ -40,7 +40,7 @@ fn produce(end: *connection.ProducerEnd, frames: u64, seed: u64) !void {
     var head: [head_size]u8 align(8) = @splat(0);
     const header: *layout.FrameHeader = @ptrCast(&head);
     const body: *layout.AccountBody = @ptrCast(@alignCast(head[@sizeOf(layout.FrameHeader)..]));
-    header.kind = @intFromEnum(layout.FrameKind.account);
+    header.kind = @backingInt(layout.FrameKind.account);
     var payload: [payload_max]u8 = undefined;
     var in_batch: u32 = 0;
     for (1..frames + 1) |sequence| {

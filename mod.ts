@@ -1,0 +1,51 @@
+/**
+ * Live Solana updates from one process to many through shared memory, for Deno and Bun.
+ *
+ * A {@linkcode Sender} fans accounts, transactions and slots out to {@linkcode Consumer}s of the same host: one ring in
+ * shared memory for each, read in place; a Unix socket to meet, subscribe and learn of a death. Importing this module
+ * does nothing: the native library is loaded by the first `setupSender` or `setupConsumer`, in Deno with `--allow-ffi`.
+ *
+ * @module
+ */
+
+export { Sender, type SenderMetrics, type SenderOptions, setupSender } from "./src/stream/sender.ts";
+export {
+  type Batch,
+  Consumer,
+  type ConsumerMetrics,
+  type ConsumerOptions,
+  setupConsumer,
+} from "./src/stream/consumer.ts";
+export type { IdleStrategy } from "./src/stream/idle.ts";
+export type {
+  AccountCopy,
+  AccountView,
+  Delivery,
+  GapView,
+  SlotCopy,
+  SlotView,
+  TransactionCopy,
+  TransactionView,
+  UpdateView,
+} from "./src/stream/view.ts";
+export { ERRORS, isQlasterError, QlasterError, type QlasterErrorCode } from "./src/errors.ts";
+export { addressFromBytes, bytesFromAddress } from "./src/address.ts";
+export { load, type LoadOptions } from "./src/native/load.ts";
+export { SLOT_STATUSES } from "./src/types.ts";
+export type {
+  AccountUpdate,
+  Address,
+  AddressLike,
+  ConsumerEvent,
+  ConsumerInfo,
+  EndReason,
+  ReadonlyUint8Array,
+  SlotCounts,
+  SlotStatus,
+  SlotUpdate,
+  Subscription,
+  SubscriptionAck,
+  SubscriptionEvent,
+  TransactionUpdate,
+  Update,
+} from "./src/types.ts";

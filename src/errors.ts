@@ -1,0 +1,143 @@
+/**
+ * Every error of the library: one class, stable codes, each with its cause and its cure in one table.
+ * May touch: nothing. May not touch: the native library (its statuses arrive here as numbers).
+ *
+ * @module
+ */
+
+import { Status, STATUS_BASE } from "./native/abi.generated.ts";
+import type { EndReason } from "./types.ts";
+
+/** Cause and cure of each code. A code, once published, keeps its meaning for ever. */
+export const ERRORS = {
+  NATIVE_PERMISSION: ["The native library may not be loaded", "run Deno with --allow-ffi (without a path)"],
+  NATIVE_UNSUPPORTED: [
+    "There is no native library for this system",
+    "use Linux or macOS on x64 or arm64, with Deno or Bun",
+  ],
+  NATIVE_NOT_FOUND: [
+    "The native library is not there",
+    "build it with ./dev build, or pass its path to load({ path })",
+  ],
+  NATIVE_LAYOUT_MISMATCH: [
+    "The native library and the TypeScript around it are of different versions",
+    "take both from one build: run ./dev build, or remove the stale file",
+  ],
+  SENDER_PATH_IN_USE: ["Another sender lives at the path", "stop it, or choose another path"],
+  SENDER_PATH_NOT_SOCKET: [
+    "Something that is no socket stands at the path",
+    "remove it yourself, or choose another path",
+  ],
+  SENDER_DIRECTORY_UNSAFE: [
+    "Others may write to the socket's directory and replace the socket",
+    "use a private directory, or one with the sticky bit such as /tmp",
+  ],
+  SENDER_CLOSED: ["The sender is closed", "create a new one with setupSender"],
+  CONNECT_NO_SENDER: ["No sender listens at the path", "start the sender first, or check the path"],
+  CONNECT_REFUSED: ["The sender refused the connection", "see the message: it is the sender's own"],
+  CONNECT_TIMEOUT: ["The sender did not answer in time", "check that its event loop runs, or raise connectTimeoutMs"],
+  CONNECT_PROTOCOL: [
+    "The other side does not speak this protocol",
+    "check that a sender of this library owns the path",
+  ],
+  CONNECT_VERSION: ["Sender and consumer have no protocol version in common", "upgrade the older side"],
+  CONNECTION_LOST: ["The connection ended without a goodbye of ours", "see the error's reason; connect again"],
+  CONSUMER_CLOSED: ["The consumer is closed", "create a new one with setupConsumer"],
+  CONSUMER_BUSY: [
+    "The consumer was read while it was being read",
+    "use one reader at a time, and no poll inside a handler",
+  ],
+  SUBSCRIBE_REFUSED: ["The sender refused the subscription", "see the message: it is the sender's own"],
+  RING_PEER_CORRUPT: ["The other side wrote nonsense into shared memory", "restart it: it is buggy or hostile"],
+  REGION_REFUSED: ["What the sender handed over is not what it must be", "restart the sender: it is buggy or hostile"],
+  LINK_PROTOCOL: ["The other side broke the link's protocol", "restart it: it is buggy or hostile"],
+  MEMORY_LIMIT: [
+    "The regions of all connections would exceed the limit",
+    "raise memoryMaxBytes, or lower ringCapacityBytes",
+  ],
+  SYSTEM: ["The operating system refused", "see the message for what and why"],
+  INVARIANT: ["A promise of the library is broken", "this is a bug: please report it with the message"],
+} as const satisfies Record<string, readonly [cause: string, cure: string]>;
+
+/** A stable name of what went wrong. */
+export type QlasterErrorCode = keyof typeof ERRORS;
+
+/** What the library throws for the world's faults. Your own mistakes are `TypeError` and `RangeError`. */
+export class QlasterError extends Error {
+  /** Always "QlasterError": tells ours apart even where two copies of the library are loaded. */
+  override readonly name = "QlasterError";
+  readonly code: QlasterErrorCode;
+  /** Why the connection ended, for `CONNECTION_LOST`. */
+  readonly reason: EndReason | undefined;
+
+  constructor(code: QlasterErrorCode, action: string, options: { cause?: unknown; reason?: EndReason } = {}) {
+    super(
+      `${action}: ${ERRORS[code][0]}; ${ERRORS[code][1]}`,
+      options.cause === undefined ? {} : { cause: options.cause },
+    );
+    this.code = code;
+    this.reason = options.reason;
+  }
+}
+
+/** Whether `value` is a {@linkcode QlasterError}, of whatever copy of the library, and of that code if one is given. */
+export function isQlasterError(value: unknown, code?: QlasterErrorCode): value is QlasterError {
+  return value instanceof Error && value.name === "QlasterError" && "code" in value &&
+    (code === undefined || value.code === code);
+}
+
+const CODE_OF_STATUS: Partial<Record<number, QlasterErrorCode>> = {
+  [Status.peerCorrupt]: "RING_PEER_CORRUPT",
+  [Status.badMagic]: "REGION_REFUSED",
+  [Status.badVersion]: "REGION_REFUSED",
+  [Status.badSize]: "REGION_REFUSED",
+  [Status.sealMissing]: "REGION_REFUSED",
+  [Status.badDescriptor]: "REGION_REFUSED",
+  [Status.wrongUid]: "REGION_REFUSED",
+  [Status.tooManyDescriptors]: "LINK_PROTOCOL",
+  [Status.controlTruncated]: "LINK_PROTOCOL",
+  [Status.pathInUse]: "SENDER_PATH_IN_USE",
+  [Status.pathNotSocket]: "SENDER_PATH_NOT_SOCKET",
+  [Status.directoryUnsafe]: "SENDER_DIRECTORY_UNSAFE",
+  [Status.handlesExhausted]: "SYSTEM",
+  [Status.memoryLimit]: "MEMORY_LIMIT",
+};
+
+const NAME_OF_STATUS = new Map<number, string>(Object.entries(Status).map(([name, value]) => [value, name]));
+
+/** The errno values that a user can meet here, with what they mean in this place. Linux's numbers. */
+const ERRNO_TEXT: Partial<Record<number, string>> = {
+  1: "operation not permitted (EPERM)",
+  2: "no such file or directory (ENOENT)",
+  12: "not enough memory (ENOMEM)",
+  13: "permission denied (EACCES)",
+  20: "not a directory (ENOTDIR)",
+  23: "too many open files in the system (ENFILE)",
+  24: "too many open files: raise the limit (EMFILE)",
+  28: "no space left (ENOSPC)",
+  30: "read-only file system (EROFS)",
+  36: "name too long (ENAMETOOLONG)",
+  38: "not supported by this kernel (ENOSYS)",
+  40: "a symbolic link stands there (ELOOP)",
+};
+
+/** A result below zero, in words. */
+export function describeStatus(status: number): string {
+  if (status > STATUS_BASE) return ERRNO_TEXT[-status] ?? `errno ${-status}`;
+  return NAME_OF_STATUS.get(status) ?? `status ${status}`;
+}
+
+/** Turns a result below zero into the error to throw. `action` says what was being done, with its values. */
+export function errorFromStatus(status: number, action: string): Error {
+  const text = `${action} (${describeStatus(status)})`;
+  switch (status) {
+    case Status.badArgument:
+      return new RangeError(`${text}: an argument is out of range`);
+    case Status.pathTooLong:
+      return new RangeError(`${text}: the path has too many bytes for a Unix socket`);
+    case Status.badHandle:
+      return new QlasterError("INVARIANT", text);
+    default:
+      return new QlasterError(CODE_OF_STATUS[status] ?? "SYSTEM", text);
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * The native library through Bun's FFI.
+ * May touch: the global `Bun`, `bun:ffi`. The same shape as deno.ts.
+ * Facts about the runtime: `Bun.connect({ fd })` adopts a descriptor; `new net.Socket({ fd })` stays silent there.
+ *
+ * @module
+ */
+
+import process from "node:process";
+import { SYMBOLS } from "./abi.generated.ts";
+import type { Native, Runtime, Symbols, Watch } from "./native.ts";
+
+/** The few members of Bun that are used, so that no runtime's types are needed to check this file. */
+interface BunFfi {
+  dlopen(path: string, symbols: Record<string, { args: readonly string[]; returns: string }>): {
+    symbols: Record<string, unknown>;
+  };
+  toArrayBuffer(address: number, offset: number, length: number): ArrayBuffer;
+}
+interface BunSocket {
+  end(): void;
+  ref(): void;
+  unref(): void;
+}
+interface BunLike {
+  connect(options: {
+    fd: number;
+    socket: { data(): void; close(): void; error(): void };
+  }): Promise<BunSocket>;
+}
+
+const runtime = (globalThis as { Bun?: BunLike }).Bun!;
+const ffi = (process as unknown as { getBuiltinModule(name: string): BunFfi }).getBuiltinModule("bun:ffi");
+
+const bun: Runtime = {
+  name: "bun",
+
+  memory(address: number, length: number): ArrayBuffer {
+    return ffi.toArrayBuffer(address, 0, length);
+  },
+
+  async watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch> {
+    let open = true;
+    const socket = await runtime.connect({
+      fd,
+      socket: {
+        data: onWake,
+        error() {}, // "close" follows
+        close() {
+          if (open) onClose();
+          open = false;
+        },
+      },
+    });
+    return {
+      close() {
+        open = false;
+        socket.end();
+      },
+      ref: () => socket.ref(),
+      unref: () => socket.unref(),
+    };
+  },
+};
+
+/** Opens the library. */
+export function open(path: string): Native {
+  const table: Parameters<BunFfi["dlopen"]>[1] = {};
+  for (const [name, parameters, result] of Object.values(SYMBOLS)) table[name] = { args: parameters, returns: result };
+  const library = ffi.dlopen(path, table).symbols;
+  const symbols: Record<string, unknown> = {};
+  for (const [key, [name]] of Object.entries(SYMBOLS)) symbols[key] = library[name];
+  return { ...(symbols as unknown as Symbols), ...bun };
+}

@@ -1,0 +1,56 @@
+/**
+ * The native library through Deno's FFI.
+ * May touch: the global `Deno`, `node:net`. The same shape as bun.ts.
+ * Facts about the runtime: descriptor adoption by `net.Socket` since Deno 2.7.12; it needs no permission of its own.
+ *
+ * @module
+ */
+
+import { Socket } from "node:net";
+import { SYMBOLS } from "./abi.generated.ts";
+import type { Native, Runtime, Symbols, Watch } from "./native.ts";
+
+/** The few members of `Deno` that are used, so that no runtime's types are needed to check this file. */
+interface DenoLike {
+  dlopen(path: string, symbols: Record<string, { name: string; parameters: readonly string[]; result: string }>): {
+    symbols: Record<string, unknown>;
+  };
+  UnsafePointer: { create(address: bigint): object | null };
+  UnsafePointerView: { getArrayBuffer(pointer: object, length: number): ArrayBuffer };
+}
+
+const runtime = (globalThis as { Deno?: DenoLike }).Deno!;
+
+const deno: Runtime = {
+  name: "deno",
+
+  memory(address: number, length: number): ArrayBuffer {
+    return runtime.UnsafePointerView.getArrayBuffer(runtime.UnsafePointer.create(BigInt(address))!, length);
+  },
+
+  watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch> {
+    const socket = new Socket({ fd, readable: true, writable: true });
+    let open = true;
+    socket.on("data", onWake);
+    socket.on("error", () => {}); // "close" follows
+    socket.on("close", () => {
+      if (open) onClose();
+      open = false;
+    });
+    return Promise.resolve({
+      close() {
+        open = false;
+        socket.destroy();
+      },
+      ref: () => void socket.ref(),
+      unref: () => void socket.unref(),
+    });
+  },
+};
+
+/** Opens the library. */
+export function open(path: string): Native {
+  const table: Parameters<DenoLike["dlopen"]>[1] = {};
+  for (const [key, [name, parameters, result]] of Object.entries(SYMBOLS)) table[key] = { name, parameters, result };
+  return { ...(runtime.dlopen(path, table).symbols as unknown as Symbols), ...deno };
+}

@@ -1,0 +1,98 @@
+/**
+ * Feeds a sender from an asynchronous source: takes what is ready, commits when it has to wait.
+ * May touch: a sender's `stage` and `commit`. May not touch: connections.
+ *
+ * @module
+ */
+
+import type { Update } from "../types.ts";
+
+/** What a feed needs of its sender. */
+export interface Stage {
+  stage(update: Update): number;
+  commit(): void;
+}
+
+/** Updates after which a batch is committed even if more is ready. */
+const BATCH_MAX = 256;
+/** Microtasks in which a source that has a value at hand can deliver it: an async generator takes three. */
+const PATIENCE_TICKS = 8;
+
+type Item = Update | readonly Update[];
+
+/**
+ * See `Sender.feed`.
+ * @param signals Any of them ends the feed.
+ */
+export async function feed(stage: Stage, source: AsyncIterable<Item>, signals: readonly AbortSignal[]): Promise<void> {
+  const iterator = source[Symbol.asyncIterator]();
+  const stop = new Stop(signals);
+  let staged = 0;
+  try {
+    while (!stop.isAborted) {
+      const next = iterator.next();
+      if (staged > 0 && !(await settlesSoon(next))) {
+        stage.commit();
+        staged = 0;
+      }
+      const result = await stop.orElse(next);
+      if (result === undefined || result.done === true || stop.isAborted) break;
+      const item = result.value;
+      for (const update of Array.isArray(item) ? item as readonly Update[] : [item as Update]) {
+        stage.stage(update);
+        if (++staged >= BATCH_MAX) {
+          stage.commit();
+          staged = 0;
+        }
+      }
+    }
+  } finally {
+    stop.dispose();
+    stage.commit();
+    // Not awaited: a source that hangs in its own wait would hang us too. Its failure to end is not ours to report.
+    iterator.return?.().then(undefined, () => {});
+  }
+}
+
+/** Whether a promise settles within a few microtasks, that is, without waiting for the world. */
+async function settlesSoon(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false;
+  const note = () => {
+    settled = true;
+  };
+  promise.then(note, note);
+  for (let tick = 0; tick < PATIENCE_TICKS && !settled; tick++) await undefined;
+  return settled;
+}
+
+/**
+ * Ends a wait when a signal is aborted. Not `Promise.race` with one long-lived promise: each race would leave a
+ * reaction on it for as long as the feed runs.
+ */
+class Stop {
+  readonly #signals: readonly AbortSignal[];
+  #resolve: (() => void) | undefined;
+  readonly #onAbort = () => this.#resolve?.();
+
+  constructor(signals: readonly AbortSignal[]) {
+    this.#signals = signals;
+    for (const signal of signals) signal.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  get isAborted(): boolean {
+    return this.#signals.some((signal) => signal.aborted);
+  }
+
+  /** What the promise settles to, or undefined on an abort. */
+  orElse<T>(promise: Promise<T>): Promise<T | undefined> {
+    return new Promise((resolve, reject) => {
+      this.#resolve = () => resolve(undefined);
+      promise.then(resolve, reject);
+      if (this.isAborted) resolve(undefined);
+    });
+  }
+
+  dispose(): void {
+    for (const signal of this.#signals) signal.removeEventListener("abort", this.#onAbort);
+  }
+}

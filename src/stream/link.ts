@@ -1,0 +1,196 @@
+/**
+ * A link: whole messages over a native link that moves bytes, with bounds on both directions.
+ * May touch: one native link handle, a retry timer. May not touch: what messages mean.
+ *
+ * @module
+ */
+
+import { LINK_DESCRIPTORS_MAX, LinkHeader, Status } from "../native/abi.generated.ts";
+import type { Native } from "../native/native.ts";
+import { errorFromStatus } from "../errors.ts";
+import { decodeHeader, type Message, protocolError } from "../wire/messages.ts";
+
+const RECEIVE_BYTES = 16 * 1024;
+/** Receives per `drain`: a peer that never stops talking must not hold the event loop. */
+const RECEIVES_PER_DRAIN = 64;
+const RETRY_MS = 2;
+const NO_DESCRIPTORS = new Int32Array(1);
+
+/** Who is on the other side, by the kernel's word. */
+export interface LinkPeer {
+  readonly pid: number;
+  readonly uid: number;
+}
+
+/** A message that waits for room in the socket. */
+interface Pending {
+  bytes: Uint8Array;
+  descriptors: Int32Array | undefined;
+}
+
+/** What `drain` found: everything was read, there is more, or the other side closed. */
+export type DrainOutcome = "idle" | "more" | "end";
+
+/** One end of a link. */
+export class Link {
+  readonly peer: LinkPeer;
+  /** How many descriptors the next message may bring; 0 after it came. */
+  descriptorsExpected: number;
+
+  readonly #native: Native;
+  readonly #handle: number;
+  readonly #queueBytesMax: number;
+  readonly #queue: Pending[] = [];
+  #queueBytes = 0;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #buffer: Uint8Array = new Uint8Array(RECEIVE_BYTES);
+  #filled = 0;
+  readonly #received = new Uint32Array(1 + LINK_DESCRIPTORS_MAX);
+  #descriptors: number[] = [];
+  #closed = false;
+
+  /**
+   * @param options.queueBytesMax Most bytes that wait for a peer that does not read; beyond, `send` throws.
+   */
+  constructor(native: Native, handle: number, options: { descriptorsExpected: number; queueBytesMax: number }) {
+    this.#native = native;
+    this.#handle = handle;
+    this.descriptorsExpected = options.descriptorsExpected;
+    this.#queueBytesMax = options.queueBytesMax;
+    const peer = new Int32Array(3);
+    const status = native.linkPeer(handle, peer);
+    if (status < 0) {
+      native.close(handle);
+      throw errorFromStatus(status, "Cannot ask who is on the other side of a link");
+    }
+    this.peer = { pid: peer[0]!, uid: peer[1]! >>> 0 };
+  }
+
+  /**
+   * Sends a message, now or as soon as the socket takes it. The descriptors stay the caller's and must stay open until
+   * `isSent`.
+   * @throws {QlasterError} `LINK_PROTOCOL` when the peer has not read for too long.
+   */
+  send(bytes: Uint8Array, descriptors?: readonly number[]): void {
+    if (this.#closed) return;
+    if (this.#queueBytes + bytes.length > this.#queueBytesMax) throw protocolError("the peer does not read its link");
+    this.#queue.push({ bytes, descriptors: descriptors && Int32Array.from(descriptors) });
+    this.#queueBytes += bytes.length;
+    this.flush();
+  }
+
+  /** Whether everything went into the socket. */
+  get isSent(): boolean {
+    return this.#queue.length === 0;
+  }
+
+  /** Tries again what did not fit. Never throws: a closed peer is found by `drain`. */
+  flush(): void {
+    clearTimeout(this.#retry);
+    while (!this.#closed && this.#queue.length > 0) {
+      const first = this.#queue[0]!;
+      const descriptors = first.descriptors ?? NO_DESCRIPTORS;
+      const count = first.descriptors?.length ?? 0;
+      const sent = this.#native.linkSend(this.#handle, first.bytes, first.bytes.length, descriptors, count);
+      if (sent === Status.wouldBlock) {
+        this.#retry = setTimeout(() => this.flush(), RETRY_MS);
+        return;
+      }
+      if (sent < 0) {
+        this.#queue.length = 0;
+        this.#queueBytes = 0;
+        return;
+      }
+      this.#queueBytes -= sent;
+      first.descriptors = undefined; // they went with the first byte
+      first.bytes = first.bytes.subarray(sent);
+      if (first.bytes.length === 0) this.#queue.shift();
+    }
+  }
+
+  /**
+   * Reads what is there and hands over whole messages.
+   * @throws {QlasterError} `LINK_PROTOCOL` for nonsense; what `onMessage` throws.
+   */
+  drain(onMessage: (message: Message) => void): DrainOutcome {
+    for (let round = 0; round < RECEIVES_PER_DRAIN; round++) {
+      if (this.#closed) return "idle";
+      const room = this.#buffer.subarray(this.#filled);
+      const status = this.#native.linkReceive(
+        this.#handle,
+        room,
+        room.length,
+        this.#received,
+        this.descriptorsExpected,
+      );
+      if (status === Status.wouldBlock) return "idle";
+      if (status === Status.endOfStream) return "end";
+      if (status < 0) throw errorFromStatus(status, "Cannot receive from a link");
+      for (let i = 0; i < this.#received[0]!; i++) this.#descriptors.push(this.#received[1 + i]!);
+      this.descriptorsExpected = Math.max(0, this.descriptorsExpected - this.#received[0]!);
+      this.#filled += status;
+      this.#deliver(onMessage);
+    }
+    return "more";
+  }
+
+  #deliver(onMessage: (message: Message) => void): void {
+    let at = 0;
+    while (this.#filled - at >= LinkHeader.size) {
+      const header = decodeHeader(this.#buffer.subarray(at, at + LinkHeader.size));
+      const size = LinkHeader.size + header.bodyLength;
+      if (this.#filled - at < size) {
+        this.#makeRoom(at, size);
+        at = 0;
+        break;
+      }
+      const body = this.#buffer.slice(at + LinkHeader.size, at + size);
+      at += size;
+      onMessage({ kind: header.kind, requestId: header.requestId, body });
+      if (this.#closed) return;
+      if (this.#descriptors.length > 0) throw protocolError("it brought descriptors that nobody asked for");
+    }
+    if (at > 0) {
+      this.#buffer.copyWithin(0, at, this.#filled);
+      this.#filled -= at;
+    }
+    // A long message is over: give its memory back.
+    if (this.#filled === 0 && this.#buffer.length > RECEIVE_BYTES) this.#buffer = new Uint8Array(RECEIVE_BYTES);
+  }
+
+  /** Moves the unread bytes to the front of a buffer that holds the message which they begin. */
+  #makeRoom(at: number, size: number): void {
+    const unread = this.#buffer.subarray(at, this.#filled);
+    // Doubles with what has come, so that a mere announcement of a long message costs nothing.
+    const wanted = Math.min(size, Math.max(RECEIVE_BYTES, 2 * unread.length));
+    if (this.#buffer.length >= wanted && this.#buffer.length > unread.length) {
+      this.#buffer.copyWithin(0, at, this.#filled);
+    } else {
+      const larger = new Uint8Array(wanted);
+      larger.set(unread);
+      this.#buffer = larger;
+    }
+    this.#filled = unread.length;
+  }
+
+  /**
+   * The descriptors that came with the message just delivered; the caller owns them.
+   * @throws {QlasterError} `LINK_PROTOCOL` if they are not that many.
+   */
+  takeDescriptors(count: number): number[] {
+    if (this.#descriptors.length !== count) {
+      throw protocolError(`it brought ${this.#descriptors.length} descriptors, not ${count}`);
+    }
+    this.descriptorsExpected = 0;
+    return this.#descriptors.splice(0);
+  }
+
+  /** Closes the socket and every descriptor that nobody took. May be called twice. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    for (const fd of this.#descriptors.splice(0)) this.#native.fdClose(fd);
+    this.#native.close(this.#handle);
+  }
+}
