@@ -71,7 +71,16 @@ export fn qlaster_listen(path: ?[*]const u8, length: u32, any_uid: u32) Code {
 export fn qlaster_listener_fd(handle: u32) Code {
     const listener = handles.pin(handle, .listener) orelse return codeOf(.bad_handle);
     defer handles.unpin(handle);
-    return listener.takeDescriptor();
+    return listener.duplicate();
+}
+
+/// A link, or `would_block`.
+export fn qlaster_listener_accept(handle: u32) Code {
+    const listener = handles.pin(handle, .listener) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    var link: Link = undefined;
+    const code = listener.accept(&link);
+    return if (code < 0) code else registerLink(link);
 }
 
 // Link

@@ -6,6 +6,7 @@
 const std = @import("std");
 const layout = @import("layout.zig");
 const platform = @import("platform/mod.zig");
+const Link = @import("link.zig").Link;
 const Code = platform.Code;
 const Status = layout.Status;
 
@@ -40,7 +41,7 @@ pub const Listener = struct {
     path: PathBuffer,
     lock_path: PathBuffer,
     lock_fd: i32,
-    /// Until it is taken: then a runtime owns it.
+    /// Ours; runtimes get duplicates.
     listen_fd: i32,
     /// What we bound, so that `destroy` removes nothing that somebody else put there.
     socket: platform.FileInfo,
@@ -85,16 +86,22 @@ pub const Listener = struct {
         return 0;
     }
 
-    /// Hands the listening descriptor to the caller, once.
-    pub fn takeDescriptor(listener: *Listener) Code {
-        const fd = listener.listen_fd;
-        if (fd < 0) return codeOf(.bad_argument);
-        listener.listen_fd = -1;
-        return fd;
+    /// A duplicate of the listening descriptor, for a runtime's event loop; it is the caller's.
+    pub fn duplicate(listener: *const Listener) Code {
+        return platform.duplicate(listener.listen_fd);
+    }
+
+    /// Accepts a connection if one waits: for what a runtime left in the queue when descriptors ran out.
+    pub fn accept(listener: *const Listener, out: *Link) Code {
+        const fd = platform.socketAccept(listener.listen_fd);
+        if (fd == platform.errno.again) return codeOf(.would_block);
+        if (fd < 0) return fd;
+        out.* = .{ .fd = fd };
+        return 0;
     }
 
     pub fn destroy(listener: *Listener) void {
-        if (listener.listen_fd >= 0) _ = platform.close(listener.listen_fd);
+        _ = platform.close(listener.listen_fd);
         var present: platform.FileInfo = undefined;
         if (platform.statPath(listener.path.z(), &present, false) == 0 and present.same(listener.socket)) {
             _ = platform.unlink(listener.path.z());
@@ -177,7 +184,6 @@ fn probe(path: *const PathBuffer) Code {
 }
 
 const testing = std.testing;
-const Link = @import("link.zig").Link;
 
 fn exists(path: [:0]const u8) bool {
     var info: platform.FileInfo = undefined;
@@ -191,7 +197,12 @@ test "a second sender is refused while the first lives; the end leaves nothing" 
     var second: Listener = undefined;
     try testing.expectEqual(codeOf(.path_in_use), Listener.create(path, false, &second));
     var link: Link = undefined;
+    var accepted: Link = undefined;
+    try testing.expectEqual(codeOf(.would_block), first.accept(&accepted));
     try testing.expectEqual(0, Link.connect(path, &link));
+    try testing.expectEqual(0, first.accept(&accepted));
+    try testing.expectEqual(2, link.send("hi", &.{}));
+    accepted.destroy();
     link.destroy();
     first.destroy();
     try testing.expect(!exists(path));

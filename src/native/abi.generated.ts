@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 1232760926;
+export const ABI_HASH = 2694358790;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -265,6 +265,7 @@ export const SYMBOLS = {
   limitsRaise: ["qlaster_limits_raise", [], "i32"],
   listen: ["qlaster_listen", ["buffer", "u32", "u32"], "i32"],
   listenerFd: ["qlaster_listener_fd", ["u32"], "i32"],
+  listenerAccept: ["qlaster_listener_accept", ["u32"], "i32"],
   linkAdopt: ["qlaster_link_adopt", ["i32"], "i32"],
   linkConnect: ["qlaster_link_connect", ["buffer", "u32"], "i32"],
   linkPeer: ["qlaster_link_peer", ["u32", "buffer"], "i32"],

@@ -180,6 +180,8 @@ export class Sender implements AsyncDisposable {
   readonly #connections = new Map<number, Connection>();
   /** Hellos that are being granted: they count against the limits already. */
   #opening = 0;
+  /** Sweeps in a row that found connections which the runtime had not accepted. */
+  #leftOverSweeps = 0;
   #connectionCount = 0;
   readonly #accountIndex = new KeyIndex<Connection>();
   readonly #ownerIndex = new KeyIndex<Connection>();
@@ -225,11 +227,15 @@ export class Sender implements AsyncDisposable {
 
   /** @internal */
   async start(): Promise<void> {
-    const fd = this.#native.listenerFd(this.#listener);
-    if (fd < 0) throw errorFromStatus(fd, `Cannot listen at "${this.path}"`);
-    this.#server = await accept(this.#native, fd, (link) => this.#onLink(link));
+    this.#server = await this.#serve();
     this.#sweep = setInterval(() => this.#onSweep(), SWEEP_MS);
     (this.#sweep as unknown as { unref?: () => void }).unref?.();
+  }
+
+  #serve(): Promise<Watch> {
+    const fd = this.#native.listenerFd(this.#listener);
+    if (fd < 0) throw errorFromStatus(fd, `Cannot listen at "${this.path}"`);
+    return accept(this.#native, fd, (link) => this.#onLink(link));
   }
 
   // Publishing
@@ -685,9 +691,36 @@ export class Sender implements AsyncDisposable {
 
   /** Finds what no wake tells: a link that was closed behind a wake that was not, a cursor that can't be. */
   #onSweep(): void {
+    void this.#acceptLeftOvers();
     for (const connection of [...this.#connections.values()]) {
       connection.drain();
       if (!connection.isEnded && !connection.refresh()) this.#end(connection, "peer-corrupt");
+    }
+  }
+
+  /**
+   * Takes connections that the runtime left in the queue. Deno 2.9 stops accepting, without a word, once descriptors ran
+   * out: so when it left some twice in a row, it gets a new duplicate of the listening socket.
+   */
+  async #acceptLeftOvers(): Promise<void> {
+    let found = 0;
+    while (found < HANDSHAKES_MAX) {
+      const link = this.#native.listenerAccept(this.#listener);
+      if (link < 0) break;
+      found++;
+      this.#onLink(link);
+    }
+    this.#leftOverSweeps = found === 0 ? 0 : this.#leftOverSweeps + 1;
+    if (this.#leftOverSweeps < 2) return;
+    this.#leftOverSweeps = 0;
+    try {
+      const server = await this.#serve();
+      this.#server?.close();
+      this.#server = server;
+      if (!this.#isRef) server.unref();
+      if (this.#isClosed) server.close();
+    } catch {
+      // Still no descriptors: the next sweep tries again, and accepts by itself meanwhile.
     }
   }
 

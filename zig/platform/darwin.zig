@@ -93,6 +93,7 @@ const system = struct {
     extern "c" fn socketpair(domain: c_int, kind: c_int, protocol: c_int, out: *[2]c_int) c_int;
     extern "c" fn bind(fd: c_int, address: *const SockaddrUn, size: u32) c_int;
     extern "c" fn listen(fd: c_int, backlog: c_int) c_int;
+    extern "c" fn accept(fd: c_int, address: ?*anyopaque, size: ?*u32) c_int;
     extern "c" fn connect(fd: c_int, address: *const SockaddrUn, size: u32) c_int;
     extern "c" fn getsockopt(fd: c_int, level: c_int, option: c_int, value: *anyopaque, size: *u32) c_int;
     extern "c" fn setsockopt(fd: c_int, level: c_int, option: c_int, value: *const anyopaque, size: u32) c_int;
@@ -301,6 +302,15 @@ pub fn socketBind(fd: i32, path: [:0]const u8) Code {
 
 pub fn socketListen(fd: i32) Code {
     return codeOf(system.listen(fd, 128));
+}
+
+pub fn socketAccept(fd: i32) Code {
+    const accepted = codeOf(system.accept(fd, null, null));
+    if (accepted < 0) return accepted;
+    const prepared = prepareSocket(accepted);
+    if (prepared >= 0) return accepted;
+    _ = close(accepted);
+    return prepared;
 }
 
 pub fn socketConnect(fd: i32, path: [:0]const u8) Code {

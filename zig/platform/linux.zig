@@ -227,6 +227,10 @@ pub fn socketListen(fd: i32) Code {
     return codeOf(linux.listen(fd, 1024));
 }
 
+pub fn socketAccept(fd: i32) Code {
+    return codeOf(linux.accept4(fd, null, null, linux.SOCK.NONBLOCK | linux.SOCK.CLOEXEC));
+}
+
 pub fn socketConnect(fd: i32, path: [:0]const u8) Code {
     const name = nameOf(path) orelse return errno.invalid;
     return codeOf(linux.connect(fd, &name.address, name.size));

@@ -77,6 +77,7 @@ pub const socketStream = system.socketStream;
 pub const socketPair = system.socketPair;
 pub const socketBind = system.socketBind;
 pub const socketListen = system.socketListen;
+pub const socketAccept = system.socketAccept;
 pub const socketConnect = system.socketConnect;
 pub const socketPeer = system.socketPeer;
 pub const isUnixStream = system.isUnixStream;
