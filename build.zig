@@ -1,5 +1,6 @@
 //! Steps: (install) the library for this machine; `test`; `stress`; `abi` (writes src/native/abi.generated.ts);
-//! `cross` (every platform that we support, without running anything).
+//! `cross` (every platform that we support, without running anything); `embed` (`cross`, and what the package ships of
+//! it: src/native/embedded/).
 
 const std = @import("std");
 
@@ -7,7 +8,8 @@ pub fn build(b: *std.Build) void {
     const target = b.standardTargetOptions(.{});
     const optimize = b.standardOptimizeOption(.{});
 
-    b.installArtifact(addLibrary(b, target, optimize));
+    const root = addRoot(b, target, optimize);
+    b.installArtifact(b.addLibrary(.{ .name = "qlaster", .linkage = .dynamic, .root_module = root }));
 
     const tests = b.addTest(.{ .root_module = addRoot(b, target, optimize) });
     const run_tests = b.addRunArtifact(tests);
@@ -38,16 +40,44 @@ pub fn build(b: *std.Build) void {
     run_stress.addPassthruArgs();
     b.step("stress", "Two processes pass frames through one ring: -- [frames] [seed]").dependOn(&run_stress.step);
 
-    const cross = b.step("cross", "Compile for every supported platform");
-    for ([_]std.Target.Query{
-        .{ .cpu_arch = .x86_64, .os_tag = .linux, .abi = .none },
-        .{ .cpu_arch = .aarch64, .os_tag = .linux, .abi = .none },
-        .{ .cpu_arch = .x86_64, .os_tag = .macos },
-        .{ .cpu_arch = .aarch64, .os_tag = .macos },
-    }) |query| {
-        const library = addLibrary(b, b.resolveTargetQuery(query), .safe);
-        const folder = b.fmt("cross/{s}-{s}", .{ @tagName(query.os_tag.?), @tagName(query.cpu_arch.?) });
-        cross.dependOn(&b.addInstallArtifact(library, .{ .dest_dir = .{ .override = .{ .custom = folder } } }).step);
+    addCross(b);
+}
+
+/// Compiles for every supported platform, on any of them. Baseline CPUs, so that the result runs everywhere and is the
+/// same wherever it was built; no libc on Linux, so that one library serves glibc and musl (design D20).
+fn addCross(b: *std.Build) void {
+    const cross = b.step("cross", "Compile for every supported platform: zig-out/cross/");
+    const embed = b.step("embed", "Write src/native/embedded/: the libraries of all platforms as TypeScript modules");
+    const generator = b.addExecutable(.{
+        .name = "gen-embed",
+        .root_module = b.createModule(.{ .root_source_file = b.path("zig/gen/embed.zig"), .target = b.graph.host }),
+    });
+    const write = b.addUpdateSourceFiles();
+    embed.dependOn(&write.step);
+
+    // The names are those of `process.platform` and `process.arch`.
+    for ([_]struct { []const u8, []const u8, std.Target.Query }{
+        .{ "linux-x64", "libqlaster.so", .{ .cpu_arch = .x86_64, .os_tag = .linux, .abi = .none } },
+        .{ "linux-arm64", "libqlaster.so", .{ .cpu_arch = .aarch64, .os_tag = .linux, .abi = .none } },
+        .{ "darwin-x64", "libqlaster.dylib", .{ .cpu_arch = .x86_64, .os_tag = .macos } },
+        .{ "darwin-arm64", "libqlaster.dylib", .{ .cpu_arch = .aarch64, .os_tag = .macos } },
+    }) |entry| {
+        const name, const file_name, const query = entry;
+        const library = b.addLibrary(.{
+            // The linker makes the SONAME of it; zig/gen/embed.zig fills the hash in.
+            .name = if (query.os_tag == .linux) "qlaster-0000000000000000" else "qlaster",
+            .linkage = .dynamic,
+            .root_module = addRoot(b, b.resolveTargetQuery(query), .safe),
+        });
+        const generate = b.addRunArtifact(generator);
+        generate.addFileArg(library.getEmittedBin());
+        generate.addArg(name);
+        const shipped = generate.addOutputFileArg(file_name);
+        const module = generate.addOutputFileArg("module.ts");
+        const install = b.addInstallFile(shipped, b.fmt("cross/{s}/{s}", .{ name, file_name }));
+        cross.dependOn(&install.step);
+        embed.dependOn(&install.step);
+        write.addCopyFileToSource(module, b.fmt("src/native/embedded/{s}.ts", .{name}));
     }
 }
 
@@ -62,6 +92,3 @@ fn addRoot(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builti
     });
 }
 
-fn addLibrary(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builtin.Optimize) *std.Build.Step.Compile {
-    return b.addLibrary(.{ .name = "qlaster", .linkage = .dynamic, .root_module = addRoot(b, target, optimize) });
-}

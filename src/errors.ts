@@ -66,10 +66,12 @@ export type QlasterErrorCode = keyof typeof ERRORS;
 export class QlasterError extends Error {
   /** Always "QlasterError": tells ours apart even where two copies of the library are loaded. */
   override readonly name = "QlasterError";
+  /** What went wrong; {@linkcode ERRORS} has its cause and cure. */
   readonly code: QlasterErrorCode;
   /** Why the connection ended, for `CONNECTION_LOST`. */
   readonly reason: EndReason | undefined;
 
+  /** An error whose message is the action, the code's cause and its cure. @param action What was being done, with its values. */
   constructor(code: QlasterErrorCode, action: string, options: { cause?: unknown; reason?: EndReason } = {}) {
     super(
       `${action}: ${ERRORS[code][0]}; ${ERRORS[code][1]}`,

@@ -8,8 +8,10 @@
  * @module
  */
 
-type Brand<T, Name extends string> = T & { readonly "__brand:@solana/kit": Name };
-type EncodedString<T extends string, Encoding extends string> = T & {
+/** kit's brand: an ordinary string-named property. */
+export type Brand<T, Name extends string> = T & { readonly "__brand:@solana/kit": Name };
+/** kit's mark of a string in a certain encoding. */
+export type EncodedString<T extends string, Encoding extends string> = T & {
   readonly "__stringEncoding:@solana/kit": Encoding;
 };
 
@@ -21,6 +23,7 @@ export type Address<T extends string = string> = Brand<EncodedString<T, "base58"
  * memory have it, because that memory is mapped read-only and a write into it ends the process.
  */
 export interface ReadonlyUint8Array extends Omit<Uint8Array, "copyWithin" | "fill" | "reverse" | "set" | "sort"> {
+  /** The byte at `index`. */
   readonly [index: number]: number;
 }
 
@@ -50,14 +53,17 @@ export const SLOT_STATUSES: readonly SlotStatus[] = [
 
 /** One write of an account, as a sender publishes it and as `AccountView.copy()` returns it. */
 export interface AccountUpdate {
+  /** Tells the updates apart. */
   readonly kind: "account";
   /** The account's address. */
   readonly pubkey: AddressLike;
   /** The program that owns it (kit's `programAddress`). */
   readonly owner: AddressLike;
+  /** Balance in lamports. */
   readonly lamports: bigint;
   /** The account's data, 0 to 10,485,760 bytes. Copied before `publish…` returns. */
   readonly data: ReadonlyUint8Array;
+  /** The slot in which it was written. */
   readonly slot: bigint;
   /** The validator's write counter. Default 0n. */
   readonly writeVersion?: bigint;
@@ -65,6 +71,7 @@ export interface AccountUpdate {
   readonly bankId?: bigint;
   /** Default 2^64 - 1 (rent exempt). */
   readonly rentEpoch?: bigint;
+  /** Whether the account is a program. Default false. */
   readonly executable?: boolean;
   /** 64 bytes: the transaction that wrote it, where the source knows it. */
   readonly signature?: ReadonlyUint8Array | undefined;
@@ -78,7 +85,9 @@ export interface AccountUpdate {
 
 /** One executed transaction. */
 export interface TransactionUpdate {
+  /** Tells the updates apart. */
   readonly kind: "transaction";
+  /** The slot that executed it. */
   readonly slot: bigint;
   /** Position in the block, 0 to 2^32 - 1. */
   readonly index: number;
@@ -88,21 +97,33 @@ export interface TransactionUpdate {
   readonly message: ReadonlyUint8Array;
   /** Anything the source adds (status, logs, …), opaque here. Copied before `publish…` returns. */
   readonly meta?: ReadonlyUint8Array | undefined;
+  /** Whether it is a vote. Default false. */
   readonly vote?: boolean;
+  /** Whether it failed. Default false. */
   readonly failed?: boolean;
+  /** Which bank of the slot, 0n if unknown (the default). */
   readonly bankId?: bigint;
+  /** The source may have missed updates before this one. Default false. */
   readonly lossy?: boolean;
+  /** When the source saw it: nanoseconds since the Unix epoch, 0n if unknown (the default). */
   readonly sourceNs?: bigint;
 }
 
 /** A slot reached a status. Published after the updates of that slot, it closes them: see the counts of {@linkcode SlotCounts}. */
 export interface SlotUpdate {
+  /** Tells the updates apart. */
   readonly kind: "slot";
+  /** The slot's number. */
   readonly slot: bigint;
+  /** The slot that it builds on. */
   readonly parent: bigint;
+  /** What it reached. */
   readonly status: SlotStatus;
+  /** Which bank of the slot, 0n if unknown (the default). */
   readonly bankId?: bigint;
+  /** The source may have missed updates before this one. Default false. */
   readonly lossy?: boolean;
+  /** When the source saw it: nanoseconds since the Unix epoch, 0n if unknown (the default). */
   readonly sourceNs?: bigint;
 }
 
@@ -123,7 +144,9 @@ export interface SlotCounts {
 
 /** What a consumer asks for. Accounts match by key OR by owner; an empty list matches nothing; slots always come. */
 export interface Subscription {
+  /** Accounts by address. */
   readonly accounts?: Iterable<AddressLike>;
+  /** Accounts by the program that owns them. */
   readonly owners?: Iterable<AddressLike>;
   /** All transactions. Sticky: once asked for, it stays. Default false. */
   readonly transactions?: boolean;
@@ -162,25 +185,35 @@ export interface ConsumerInfo {
   readonly name: string;
   /** As the kernel reports it. Information only. */
   readonly pid: number;
+  /** The user that it runs as, by the kernel's word. */
   readonly uid: number;
   /** Milliseconds since the Unix epoch. */
   readonly connectedAt: number;
+  /** Account keys in its filter. */
   readonly accounts: number;
+  /** Owner keys in its filter. */
   readonly owners: number;
+  /** Whether it asked for transactions. */
   readonly transactions: boolean;
+  /** Its ring: size, and bytes between the sender's cursor and its own. */
   readonly ring: { readonly capacityBytes: number; readonly usedBytes: number };
   /** Frames handed to this connection. */
   readonly frames: number;
   /** Matching updates that this connection did not get. */
   readonly lost: number;
+  /** Whether it sleeps until the next frame. */
   readonly parked: boolean;
 }
 
 /** Each accepted subscription request, and when it came (what the original forwards to the application). */
 export interface SubscriptionEvent {
+  /** Who asked. */
   readonly consumer: ConsumerInfo;
+  /** The account keys of this request, 32 bytes each, in its order. */
   readonly accounts: readonly Uint8Array[];
+  /** The owner keys, likewise. */
   readonly owners: readonly Uint8Array[];
+  /** Whether it asks for transactions. */
   readonly transactions: boolean;
   /** `performance.now()` at the moment the request had been decoded. */
   readonly receivedAt: number;

@@ -9,7 +9,7 @@
 
 import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
-import { createHistogram } from "node:perf_hooks";
+import { build } from "hdr-histogram-js";
 import { setupConsumer } from "../../mod.ts";
 import {
   type ConsumerFilter,
@@ -27,7 +27,7 @@ const LOG_BUFFER_BYTES = 64 * 1024;
 const task = taskFromArguments<ConsumerTask>();
 const filter: ConsumerFilter = JSON.parse(readFileSync(task.filter, "utf8"));
 const counter = new UpdateCounter();
-const lagUs = createHistogram();
+const lagUs = build();
 const transfers = new RecentTransfers(5);
 const balances = new RecentBalances(3);
 
@@ -42,7 +42,7 @@ await consumer.subscribe({
 
 // Ends when the sender has closed and everything was read; throws if it is gone, or if this process was too slow.
 for await (const update of consumer) {
-  lagUs.record(Math.max(1, Math.round(update.ageUs))); // before the log line, which takes longer than the stream
+  lagUs.recordValue(Math.max(1, Math.round(update.ageUs))); // before the log line, which takes longer than the stream
   log.write(recordFromReceived(update));
   if (update.kind === "gap") continue;
   counter.add(update.kind);
@@ -55,7 +55,7 @@ function report(): ConsumerReport {
   return {
     type: "consumer",
     ...counter.sample(),
-    lagUs: { p50: lagUs.percentile(50), p99: lagUs.percentile(99) },
+    lagUs: { p50: lagUs.getValueAtPercentile(50), p99: lagUs.getValueAtPercentile(99) },
     lost,
     ring,
     transfers: transfers.decode(),

@@ -1,5 +1,5 @@
 /**
- * Accepts connections on a listening descriptor through the runtime's event loop.
+ * Accepts connections on a natively bound listener through the runtime's event loop.
  * May touch: `node:net`, the same in both runtimes. May not touch: the bytes of a connection: a runtime's read would
  * drop the descriptors that come with them, so each connection is duplicated natively and the runtime's end destroyed.
  *
@@ -9,12 +9,28 @@
 import { createServer, type Socket } from "node:net";
 import type { Native, Watch } from "./native.ts";
 
+/** How often a runtime that can't take up a listening socket looks for connections, in milliseconds. */
+const POLL_MS = 10;
+
 /**
- * Watches a natively bound listening socket.
- * @param fd The descriptor; it belongs to the runtime from here on.
+ * Watches a listener.
+ * @param listener Its native handle.
  * @param onLink Called with the native handle of each connection.
  */
-export function accept(native: Native, fd: number, onLink: (link: number) => void): Promise<Watch> {
+export async function accept(native: Native, listener: number, onLink: (link: number) => void): Promise<Watch> {
+  const fd = native.listenerFd(listener);
+  if (fd >= 0) {
+    try {
+      return await serve(native, fd, onLink);
+    } catch {
+      // Deno before 2.8.3 refuses a listening descriptor (EEXIST).
+    }
+  }
+  return poll(native, listener, onLink);
+}
+
+/** @param fd A duplicate of the listening socket; it belongs to the runtime from here on. */
+function serve(native: Native, fd: number, onLink: (link: number) => void): Promise<Watch> {
   const server = createServer({ pauseOnConnect: true }, (socket: Socket) => {
     socket.on("error", () => {});
     // Both runtimes have it; neither documents it. Without it there is nothing to duplicate: the peer sees a close.
@@ -36,4 +52,15 @@ export function accept(native: Native, fd: number, onLink: (link: number) => voi
       });
     });
   });
+}
+
+function poll(native: Native, listener: number, onLink: (link: number) => void): Watch {
+  const timer = setInterval(() => {
+    for (let link = native.listenerAccept(listener); link >= 0; link = native.listenerAccept(listener)) onLink(link);
+  }, POLL_MS) as unknown as { ref?: () => void; unref?: () => void } & ReturnType<typeof setInterval>;
+  return {
+    close: () => clearInterval(timer),
+    ref: () => timer.ref?.(),
+    unref: () => timer.unref?.(),
+  };
 }

@@ -25,7 +25,9 @@ import {
 } from "../wire/messages.ts";
 import { connect, type Granted } from "./connect.ts";
 import { Idle, IDLE_STRATEGIES, type IdleStrategy } from "./idle.ts";
+import { type Copies, CopyQueues, type QueueKind } from "./queues.ts";
 import { BATCH_MAX, RingReader } from "./reader.ts";
+import { Requests } from "./requests.ts";
 import type { AccountCopy, SlotCopy, TransactionCopy, UpdateView } from "./view.ts";
 
 /** How a consumer is set up. */
@@ -44,6 +46,7 @@ export interface ConsumerOptions {
 
 /** What a consumer has seen so far. Counts since `setupConsumer`. */
 export interface ConsumerMetrics {
+  /** Updates read. */
   readonly frames: number;
   /** Bytes of those frames in the ring. */
   readonly bytes: number;
@@ -53,6 +56,7 @@ export interface ConsumerMetrics {
   readonly parks: number;
   /** Copies that `tryNext…` threw away because nobody asked for their kind. */
   readonly discarded: { readonly updates: number; readonly transactions: number; readonly slots: number };
+  /** The ring: its size, and bytes between the sender's cursor and ours. */
   readonly ring: { readonly capacityBytes: number; readonly usedBytes: number };
 }
 
@@ -64,8 +68,6 @@ export interface Batch extends Iterable<UpdateView> {
 
 const CONNECT_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 30_000;
-/** Copies of each kind that `tryNext…` keeps, as the original does; the oldest go first, counted. */
-const QUEUE_MAX = 2048;
 /** A loop that always finds a frame still lets timers and sockets run: after that many frames, or that long. */
 const FRAMES_PER_TURN = BATCH_MAX;
 const CLOCK_EVERY = 16;
@@ -112,11 +114,6 @@ export async function setupConsumer(path: string, options: ConsumerOptions = {})
   return new Consumer(native, path, granted, idle, requestTimeoutMs, options.signal);
 }
 
-interface Request {
-  resolve(message: Message): void;
-  reject(error: unknown): void;
-}
-
 /** Reads the updates of one sender. Create one with {@linkcode setupConsumer}. One reader at a time. */
 export class Consumer implements AsyncDisposable {
   /** The socket's path. */
@@ -128,10 +125,8 @@ export class Consumer implements AsyncDisposable {
   readonly #granted: Granted;
   readonly #reader: RingReader;
   readonly #idle: Idle;
-  readonly #requestTimeoutMs: number;
   readonly #signal: AbortSignal | undefined;
-  readonly #requests = new Map<number, Request>();
-  #requestCount = 0;
+  readonly #requests: Requests;
   #ended: { readonly reason: EndReason } | undefined;
   #resolveEnded!: (end: { readonly reason: EndReason }) => void;
   /** The sender's sockets are closed: what is in the ring is all there will be. */
@@ -143,10 +138,7 @@ export class Consumer implements AsyncDisposable {
   #framesSinceTurn = 0;
   #lastTurnAt = performance.now();
 
-  readonly #updates: AccountCopy[] = [];
-  readonly #transactions: TransactionCopy[] = [];
-  readonly #slots: SlotCopy[] = [];
-  readonly #discarded = { updates: 0, transactions: 0, slots: 0 };
+  readonly #queues = new CopyQueues();
   readonly #onAbort = (): void => void this.close();
 
   /** @internal Use {@linkcode setupConsumer}. */
@@ -163,7 +155,7 @@ export class Consumer implements AsyncDisposable {
     this.#granted = granted;
     this.#reader = new RingReader(native, granted.ring, granted.grant.capacityBytes);
     this.#idle = new Idle(native, granted.ring, idle);
-    this.#requestTimeoutMs = requestTimeoutMs;
+    this.#requests = new Requests(`"${path}"`, requestTimeoutMs);
     this.#signal = signal;
     this.whenEnded = new Promise((resolve) => this.#resolveEnded = resolve);
     granted.handler.onWake = () => this.#onWake();
@@ -277,47 +269,28 @@ export class Consumer implements AsyncDisposable {
 
   /** The next account update as a copy, if one is there. Never waits. The other kinds are kept: 2,048 of each. */
   tryNextUpdate(): AccountCopy | undefined {
-    return this.#tryNext(this.#updates);
+    return this.#tryNext("account");
   }
 
   /** The next transaction, likewise. */
   tryNextTransaction(): TransactionCopy | undefined {
-    return this.#tryNext(this.#transactions);
+    return this.#tryNext("transaction");
   }
 
   /** The next slot, likewise. */
   tryNextSlot(): SlotCopy | undefined {
-    return this.#tryNext(this.#slots);
+    return this.#tryNext("slot");
   }
 
-  #tryNext<T>(queue: T[]): T | undefined {
+  #tryNext<Kind extends QueueKind>(kind: Kind): Copies[Kind] | undefined {
     this.#assertIdle();
-    while (queue.length === 0) {
+    while (this.#queues.isEmpty(kind)) {
       const update = this.#take();
       if (update === undefined) break;
-      switch (update.kind) {
-        case "account":
-          this.#keep(this.#updates, update.copy(), "updates");
-          break;
-        case "transaction":
-          this.#keep(this.#transactions, update.copy(), "transactions");
-          break;
-        case "slot":
-          this.#keep(this.#slots, update.copy(), "slots");
-          break;
-        case "gap": // counted in metrics.lost
-          break;
-      }
+      this.#queues.keep(update);
     }
     this.#reader.release();
-    return queue.shift();
-  }
-
-  #keep<T>(queue: T[], copy: T, kind: "updates" | "transactions" | "slots"): void {
-    queue.push(copy);
-    if (queue.length <= QUEUE_MAX) return;
-    queue.shift();
-    this.#discarded[kind]++;
+    return this.#queues.shift(kind);
   }
 
   #take(): UpdateView | undefined {
@@ -411,28 +384,8 @@ export class Consumer implements AsyncDisposable {
 
   #request(encode: (id: number) => Uint8Array): Promise<Message> {
     if (this.#ended !== undefined) return Promise.reject(this.#requestError());
-    const id = this.#requestCount = (this.#requestCount + 1) >>> 0 || 1;
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#requests.delete(id);
-        reject(
-          new QlasterError("CONNECT_TIMEOUT", `No answer from "${this.path}" within ${this.#requestTimeoutMs} ms`),
-        );
-      }, this.#requestTimeoutMs);
-      const settle = () => {
-        clearTimeout(timer);
-        this.#requests.delete(id);
-      };
-      this.#requests.set(id, {
-        resolve: (message) => (settle(), resolve(message)),
-        reject: (error) => (settle(), reject(error)),
-      });
-      try {
-        this.#granted.link.send(encode(id));
-      } catch (error) {
-        settle();
-        return reject(error);
-      }
+    return this.#requests.ask((id) => {
+      this.#granted.link.send(encode(id));
       this.#native.wakeNotify(this.#granted.senderWake);
     });
   }
@@ -471,16 +424,14 @@ export class Consumer implements AsyncDisposable {
       default:
         throw protocolError(`kind ${message.kind} is not a sender's`);
     }
-    this.#requests.get(message.requestId)?.resolve(message);
+    this.#requests.answer(message);
   }
 
   #onSenderGone(): void {
     this.#isSenderGone = true;
-    for (const request of [...this.#requests.values()]) {
-      request.reject(
-        new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}"`, { reason: "sender-gone" }),
-      );
-    }
+    this.#requests.rejectAll(
+      new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}"`, { reason: "sender-gone" }),
+    );
     // With nothing left to read it is over now, even if nobody reads. But who holds a view keeps it until he asks again.
     const isUnread = this.#isPolling || this.#isWaiting || this.#reader.ready > 0 || this.#reader.isHeld;
     if (!isUnread && !this.#reader.refill()) this.#noteEnd();
@@ -501,7 +452,7 @@ export class Consumer implements AsyncDisposable {
       bytes: this.#reader.bytes,
       lost: this.#reader.lost,
       parks: this.#idle.parks,
-      discarded: { ...this.#discarded },
+      discarded: this.#queues.discarded,
       ring: { capacityBytes: this.#granted.grant.capacityBytes, usedBytes: this.#reader.usedBytes },
     };
   }
@@ -532,6 +483,7 @@ export class Consumer implements AsyncDisposable {
     return Promise.resolve();
   }
 
+  /** The same as `close()`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -543,7 +495,7 @@ export class Consumer implements AsyncDisposable {
     this.#granted.link.close();
     this.#granted.watch.close();
     this.#native.close(this.#granted.senderWake);
-    for (const request of [...this.#requests.values()]) request.reject(this.#requestError());
+    this.#requests.rejectAll(this.#requestError());
     this.#idle.wakeUp();
     this.#reader.close();
     this.#resolveEnded(this.#ended);

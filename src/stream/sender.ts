@@ -1,29 +1,15 @@
 /**
- * The sender: one order of updates, fanned out to the consumers whose filters match.
- * May touch: the native library through its connections, timers. May not touch: a runtime.
+ * The sender: what an application publishes through. Puts acceptor, admission, connections and fan-out together.
+ * May touch: its parts, one timer. May not touch: a runtime, rings, sockets.
  * How it hangs together: docs/ARCHITECTURE.md; the messages: docs/protocol.md.
  *
  * @module
  */
 
-import {
-  AccountBody,
-  CAPACITY_BYTES_MAX,
-  CAPACITY_BYTES_MIN,
-  EndReason as WireReason,
-  FRAME_ALIGN,
-  FrameHeader,
-  LAYOUT_VERSION,
-  OfferTarget,
-  PART_SIZE,
-  RESERVED_BYTES_MIN,
-  RESERVED_FRACTION,
-  Status,
-} from "../native/abi.generated.ts";
-import { accept } from "../native/accept.ts";
+import { CAPACITY_BYTES_MAX, CAPACITY_BYTES_MIN, EndReason as WireReason, Status } from "../native/abi.generated.ts";
 import { load } from "../native/load.ts";
-import type { Native, Watch } from "../native/native.ts";
-import { describeStatus, errorFromStatus, QlasterError } from "../errors.ts";
+import type { Native } from "../native/native.ts";
+import { QlasterError } from "../errors.ts";
 import type {
   AccountUpdate,
   ConsumerEvent,
@@ -34,18 +20,16 @@ import type {
   TransactionUpdate,
   Update,
 } from "../types.ts";
-import { FrameEncoder } from "../wire/encoder.ts";
-import { decodeSubscribe, encodeAck, encodeRefusal, type Hello, type Message } from "../wire/messages.ts";
-import { Connection } from "./connection.ts";
+import { decodeSubscribe, encodeAck, encodeRefusal, type Message } from "../wire/messages.ts";
+import { Acceptor } from "./acceptor.ts";
+import { Admission } from "./admission.ts";
+import type { Connection } from "./connection.ts";
+import { CONNECTIONS_MAX, Fanout } from "./fanout.ts";
 import { feed } from "./feed.ts";
-import { KeyIndex } from "./filter.ts";
-import { Handshake } from "./handshake.ts";
-import { Link } from "./link.ts";
-import { SlotCounter } from "./slot_counter.ts";
 
 /** How a sender is set up. */
 export interface SenderOptions {
-  /** Path of the Unix socket that consumers connect to. At most 94 bytes (macOS 90). */
+  /** Path of the Unix socket that consumers connect to. At most 95 bytes (macOS 91). */
   readonly path: string;
   /** Bytes of each consumer's ring: a power of two, 64 KiB to 1 GiB. Default 64 MiB; memory is committed as it is used. */
   readonly ringCapacityBytes?: number;
@@ -57,16 +41,19 @@ export interface SenderOptions {
   readonly uids?: readonly number[];
   /** How long a connection may take to say hello, in milliseconds. Default 5000. */
   readonly handshakeTimeoutMs?: number;
-  /** Called for each accepted subscription. */
+  /** Called for each accepted subscription, as by `Sender.onSubscription`. */
   readonly onSubscription?: (event: SubscriptionEvent) => void;
-  /** Called when a consumer comes or goes. */
+  /** Called when a consumer comes or goes, as by `Sender.onConsumer`. */
   readonly onConsumer?: (event: ConsumerEvent) => void;
 }
 
 /** What a sender has done so far. Counts since `setupSender`. */
 export interface SenderMetrics {
+  /** Account updates published. */
   readonly accounts: number;
+  /** Transactions published. */
   readonly transactions: number;
+  /** Slot updates published. */
   readonly slots: number;
   /** Frames handed to rings: one per update and matching consumer. */
   readonly deliveries: number;
@@ -74,37 +61,53 @@ export interface SenderMetrics {
   readonly lost: number;
   /** Connections ended because their ring was full (the original's `shm_ring_full`). */
   readonly ringFull: number;
+  /** Consumers that are connected now. */
   readonly consumers: number;
+  /** Connections granted so far. */
   readonly connections: number;
   /** Connections that were refused, or never said hello. */
   readonly refused: number;
   /** Bytes of all regions of the present connections. */
   readonly memoryBytes: number;
-  /** Sequence of the newest update. */
+  /** Sequence of the newest update; 0n before the first. */
   readonly sequence: bigint;
 }
+
+type Resolved = Required<Omit<SenderOptions, "onSubscription" | "onConsumer">>;
 
 const RING_CAPACITY_DEFAULT = 64 * 1024 * 1024;
 const MEMORY_MAX_DEFAULT = 1024 * 1024 * 1024;
 const CONSUMERS_DEFAULT = 64;
-const CONSUMERS_MAX = 1024;
 const HANDSHAKE_TIMEOUT_MS = 5000;
-/** Connections that have not said hello yet. More are closed at once. */
-const HANDSHAKES_MAX = 256;
 /** Keys that one consumer may subscribe to. */
 const KEYS_MAX = 1_000_000;
-/** Bytes that may wait for a consumer that does not read its link: acks and pongs are small. */
-const LINK_QUEUE_BYTES_MAX = 64 * 1024;
 /** How often links are read even if nobody poked us, and cursors are checked even if nothing is published. */
 const SWEEP_MS = 1000;
 /** Updates of one batch after which it is committed all the same, so that consumers start early. */
 const BATCH_MAX = 256;
-const TARGET_WORDS = OfferTarget.size / 4;
 
-function assertInteger(value: number, name: string, min: number, max: number): void {
+function integer(value: number, name: string, min: number, max: number): number {
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new RangeError(`${name} must be an integer from ${min} to ${max}, not ${value}`);
   }
+  return value;
+}
+
+function resolve(options: SenderOptions): Resolved {
+  const { path, ringCapacityBytes = RING_CAPACITY_DEFAULT } = options;
+  if (typeof path !== "string" || path === "") throw new TypeError("path must be a non-empty string");
+  integer(ringCapacityBytes, "ringCapacityBytes", CAPACITY_BYTES_MIN, CAPACITY_BYTES_MAX);
+  if ((ringCapacityBytes & (ringCapacityBytes - 1)) !== 0) {
+    throw new RangeError(`ringCapacityBytes must be a power of two, ${ringCapacityBytes} is not`);
+  }
+  return {
+    path,
+    ringCapacityBytes,
+    memoryMaxBytes: integer(options.memoryMaxBytes ?? MEMORY_MAX_DEFAULT, "memoryMaxBytes", 0, Number.MAX_SAFE_INTEGER),
+    consumersMax: integer(options.consumersMax ?? CONSUMERS_DEFAULT, "consumersMax", 1, CONNECTIONS_MAX),
+    handshakeTimeoutMs: integer(options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS, "handshakeTimeoutMs", 1, 3_600_000),
+    uids: (options.uids ?? []).map((uid) => integer(uid, "Each of uids", 0, 0xffffffff)),
+  };
 }
 
 /**
@@ -124,40 +127,13 @@ function assertInteger(value: number, name: string, min: number, max: number): v
  * ```
  */
 export async function setupSender(options: SenderOptions): Promise<Sender> {
-  if (typeof options.path !== "string" || options.path === "") throw new TypeError("path must be a non-empty string");
-  const capacityBytes = options.ringCapacityBytes ?? RING_CAPACITY_DEFAULT;
-  assertInteger(capacityBytes, "ringCapacityBytes", CAPACITY_BYTES_MIN, CAPACITY_BYTES_MAX);
-  if ((capacityBytes & (capacityBytes - 1)) !== 0) {
-    throw new RangeError(`ringCapacityBytes must be a power of two, ${capacityBytes} is not`);
-  }
-  const consumersMax = options.consumersMax ?? CONSUMERS_DEFAULT;
-  assertInteger(consumersMax, "consumersMax", 1, CONSUMERS_MAX);
-  const memoryMaxBytes = options.memoryMaxBytes ?? MEMORY_MAX_DEFAULT;
-  assertInteger(memoryMaxBytes, "memoryMaxBytes", 0, Number.MAX_SAFE_INTEGER);
-  const handshakeTimeoutMs = options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS;
-  assertInteger(handshakeTimeoutMs, "handshakeTimeoutMs", 1, 3_600_000);
-  const uids = options.uids ?? [];
-  for (const uid of uids) assertInteger(uid, "uids", 0, 0xffffffff);
-
+  const resolved = resolve(options);
   const native = await load();
-  native.limitsRaise(); // each consumer takes two descriptors; what the limit can't give, accepting will find out
-  const path = new TextEncoder().encode(options.path);
-  const listener = native.listen(path, path.length, uids.length > 0 ? 1 : 0);
-  if (listener < 0) throw errorFromStatus(listener, `Cannot listen at "${options.path}"`);
-  const sender = new Sender(native, listener, {
-    ...options,
-    ringCapacityBytes: capacityBytes,
-    consumersMax,
-    memoryMaxBytes,
-    handshakeTimeoutMs,
-    uids,
-  });
-  try {
-    await sender.start();
-  } catch (error) {
-    await sender.close();
-    throw error;
-  }
+  native.limitsRaise(); // each consumer takes a few descriptors; what the limit can't give, accepting will find out
+  const sender = new Sender(native, resolved);
+  if (options.onSubscription !== undefined) sender.onSubscription(options.onSubscription);
+  if (options.onConsumer !== undefined) sender.onConsumer(options.onConsumer);
+  await sender.start();
   return sender;
 }
 
@@ -167,75 +143,39 @@ export class Sender implements AsyncDisposable {
   readonly path: string;
 
   readonly #native: Native;
-  readonly #options: Required<Omit<SenderOptions, "onSubscription" | "onConsumer">>;
-  readonly #listener: number;
-  readonly #ownUid: number;
-  readonly #senderId: Uint8Array = crypto.getRandomValues(new Uint8Array(16));
-  #server: Watch | undefined;
-  #sweep: ReturnType<typeof setInterval> | undefined;
-  readonly #closing = new AbortController();
-  #isRef = true;
-
-  readonly #handshakes = new Set<Handshake>();
+  readonly #options: Resolved;
+  readonly #fanout: Fanout;
+  readonly #admission: Admission;
   readonly #connections = new Map<number, Connection>();
-  /** Hellos that are being granted: they count against the limits already. */
-  #opening = 0;
-  /** Sweeps in a row that found connections which the runtime had not accepted. */
-  #leftOverSweeps = 0;
-  #connectionCount = 0;
-  readonly #accountIndex = new KeyIndex<Connection>();
-  readonly #ownerIndex = new KeyIndex<Connection>();
-  readonly #transactionConsumers = new Set<Connection>();
-
-  readonly #encoder = new FrameEncoder();
-  readonly #markEncoder = new FrameEncoder();
-  readonly #markTarget = new Uint32Array(TARGET_WORDS);
-  readonly #slotCounter = new SlotCounter();
-  #sequence = 0;
-  /** The connections that the present update goes to, and the same as the native library wants them. */
-  readonly #matched: Connection[] = [];
-  readonly #targets = new Uint32Array(TARGET_WORDS * CONSUMERS_MAX);
-  readonly #statuses = new Int32Array(this.#targets.buffer);
-  /** Connections with frames that are not committed yet. */
-  readonly #dirty: Connection[] = [];
-  #isInBatch = false;
-
+  readonly #closing = new AbortController();
   readonly #subscriptionListeners = new Set<(event: SubscriptionEvent) => void>();
   readonly #consumerListeners = new Set<(event: ConsumerEvent) => void>();
-  #accounts = 0;
-  #transactions = 0;
-  #slots = 0;
-  #deliveries = 0;
-  #lost = 0;
+  #acceptor: Acceptor | undefined;
+  #sweep: ReturnType<typeof setInterval> | undefined;
+  #isRef = true;
   #ringFull = 0;
-  #refused = 0;
 
   /** @internal Use {@linkcode setupSender}. */
-  constructor(
-    native: Native,
-    listener: number,
-    options: SenderOptions & Required<Omit<SenderOptions, "onSubscription" | "onConsumer">>,
-  ) {
+  constructor(native: Native, options: Resolved) {
     this.#native = native;
-    this.#listener = listener;
     this.#options = options;
-    this.#ownUid = native.uid();
     this.path = options.path;
-    if (options.onSubscription !== undefined) this.#subscriptionListeners.add(options.onSubscription);
-    if (options.onConsumer !== undefined) this.#consumerListeners.add(options.onConsumer);
+    const onEnd = (connection: Connection, reason: EndReason) => this.#end(connection, reason);
+    this.#fanout = new Fanout(native, onEnd);
+    this.#admission = new Admission(native, options, {
+      connectionCount: () => this.#connections.size,
+      onConnection: (connection) => this.#onConnection(connection),
+      onSubscribe: (connection, message) => this.#onSubscribe(connection, message),
+      onEnd,
+    });
   }
 
   /** @internal */
   async start(): Promise<void> {
-    this.#server = await this.#serve();
+    const isForAll = this.#options.uids.length > 0;
+    this.#acceptor = await Acceptor.listen(this.#native, this.path, isForAll, (link) => this.#admission.onLink(link));
     this.#sweep = setInterval(() => this.#onSweep(), SWEEP_MS);
     (this.#sweep as unknown as { unref?: () => void }).unref?.();
-  }
-
-  #serve(): Promise<Watch> {
-    const fd = this.#native.listenerFd(this.#listener);
-    if (fd < 0) throw errorFromStatus(fd, `Cannot listen at "${this.path}"`);
-    return accept(this.#native, fd, (link) => this.#onLink(link));
   }
 
   // Publishing
@@ -243,36 +183,18 @@ export class Sender implements AsyncDisposable {
   /**
    * Publishes a write of an account to every consumer that wants its key or its owner.
    * @returns The number of consumers that it was handed to.
-   * @throws {TypeError} {@linkcode RangeError} for a field that is not what it must be; then nothing was published.
+   * @throws {TypeError} or {@linkcode RangeError} for a field that is not what it must be; then nothing was published.
    * @throws {QlasterError} `SENDER_CLOSED`
    */
   publishAccount(update: Omit<AccountUpdate, "kind">): number {
     this.#assertOpen();
-    this.#startBatchUnlessInOne();
-    this.#encoder.account(update, this.#sequence + 1);
-    this.#sequence++;
-    this.#accounts++;
-    const slot = Number(update.slot);
-    this.#slotCounter.countAccount(slot);
-    this.#matched.length = 0;
-    const head = this.#encoder.head;
-    this.#match(this.#accountIndex.get(head, FrameHeader.size + AccountBody.pubkey));
-    if (!this.#ownerIndex.isEmpty) this.#match(this.#ownerIndex.get(head, FrameHeader.size + AccountBody.owner));
-    return this.#deliver("account", slot);
+    return this.#fanout.publishAccount(update);
   }
 
   /** Publishes a transaction to every consumer that asked for transactions. Otherwise as `publishAccount`. */
   publishTransaction(update: Omit<TransactionUpdate, "kind">): number {
     this.#assertOpen();
-    this.#startBatchUnlessInOne();
-    this.#encoder.transaction(update, this.#sequence + 1);
-    this.#sequence++;
-    this.#transactions++;
-    const slot = Number(update.slot);
-    this.#slotCounter.countTransaction(slot);
-    this.#matched.length = 0;
-    this.#match(this.#transactionConsumers);
-    return this.#deliver("transaction", slot);
+    return this.#fanout.publishTransaction(update);
   }
 
   /**
@@ -281,28 +203,7 @@ export class Sender implements AsyncDisposable {
    */
   publishSlot(update: Omit<SlotUpdate, "kind">): number {
     this.#assertOpen();
-    this.#startBatchUnlessInOne();
-    const slot = Number(update.slot);
-    const counts = this.#slotCounter.countsOf(slot);
-    this.#encoder.slot(update, this.#sequence + 1, counts);
-    this.#sequence++;
-    this.#slots++;
-    // Those with losses of this slot get a frame of their own; it takes its place in the order all the same.
-    const withLosses: Connection[] = [];
-    this.#matched.length = 0;
-    for (const connection of this.#connections.values()) {
-      if (connection.lossesOf(slot) === undefined) this.#match([connection]);
-      else withLosses.push(connection);
-    }
-    let reached = this.#deliver("slot", slot);
-    for (const connection of withLosses) {
-      const losses = connection.lossesOf(slot)!;
-      this.#encoder.slotLosses(losses.accounts, losses.transactions);
-      this.#matched.length = 0;
-      this.#match([connection]);
-      reached += this.#deliver("slot", slot);
-    }
-    return reached;
+    return this.#fanout.publishSlot(update);
   }
 
   /**
@@ -312,16 +213,15 @@ export class Sender implements AsyncDisposable {
    */
   publishBatch(updates: Iterable<Update>): number {
     this.#assertOpen();
-    if (this.#isInBatch) throw new QlasterError("INVARIANT", "Cannot publish a batch while one is being published");
     let reached = 0;
     let staged = 0;
     try {
       for (const update of updates) {
-        reached += this.stage(update);
-        if (++staged % BATCH_MAX === 0) this.commit();
+        reached += this.#stage(update);
+        if (++staged % BATCH_MAX === 0) this.#fanout.commit();
       }
     } finally {
-      this.commit();
+      this.#fanout.commit();
     }
     return reached;
   }
@@ -335,43 +235,26 @@ export class Sender implements AsyncDisposable {
    */
   feed(source: AsyncIterable<Update | readonly Update[]>, options: { signal?: AbortSignal } = {}): Promise<void> {
     this.#assertOpen();
-    return feed(
-      this,
-      source,
-      options.signal === undefined ? [this.#closing.signal] : [this.#closing.signal, options.signal],
-    );
+    const stage = { stage: (update: Update) => this.#stage(update), commit: () => this.#fanout.commit() };
+    const signals = [this.#closing.signal];
+    if (options.signal !== undefined) signals.push(options.signal);
+    return feed(stage, source, signals);
   }
 
-  /** Publishes one update, unseen until `commit`. @internal */
-  stage(update: Update): number {
+  /** Publishes one update, unseen until the fan-out's `commit`. */
+  #stage(update: Update): number {
     this.#assertOpen();
-    if (!this.#isInBatch) {
-      this.#isInBatch = true;
-      this.#encoder.startBatch();
-    }
+    this.#fanout.openBatch();
     switch (update.kind) {
       case "account":
-        return this.publishAccount(update);
+        return this.#fanout.publishAccount(update);
       case "transaction":
-        return this.publishTransaction(update);
+        return this.#fanout.publishTransaction(update);
       case "slot":
-        return this.publishSlot(update);
+        return this.#fanout.publishSlot(update);
       default:
         throw new TypeError(`kind must be account, transaction or slot, not ${(update as { kind: unknown }).kind}`);
     }
-  }
-
-  /** Makes what was staged visible. @internal */
-  commit(): void {
-    this.#isInBatch = false;
-    const dirty = this.#dirty;
-    if (dirty.length === 0) return;
-    for (let i = 0; i < dirty.length; i++) {
-      dirty[i]!.isDirty = false;
-      this.#targets[i * TARGET_WORDS] = dirty[i]!.ring;
-    }
-    this.#native.ringCommit(this.#targets, dirty.length);
-    dirty.length = 0;
   }
 
   get #isClosed(): boolean {
@@ -380,96 +263,6 @@ export class Sender implements AsyncDisposable {
 
   #assertOpen(): void {
     if (this.#isClosed) throw new QlasterError("SENDER_CLOSED", `Cannot publish at "${this.path}"`);
-  }
-
-  #startBatchUnlessInOne(): void {
-    if (!this.#isInBatch) this.#encoder.startBatch();
-  }
-
-  /** Adds connections to the targets of the present update, each once. */
-  #match(connections: Iterable<Connection> | undefined): void {
-    if (connections === undefined) return;
-    const sequence = this.#sequence;
-    for (const connection of connections) {
-      if (connection.matchedSequence === sequence) continue;
-      connection.matchedSequence = sequence;
-      this.#targets[this.#matched.length * TARGET_WORDS] = connection.ring;
-      this.#matched.push(connection);
-    }
-  }
-
-  /** Copies the encoded frame into the ring of each matched connection, and commits unless a batch is open. */
-  #deliver(kind: Update["kind"], slot: number): number {
-    const count = this.#matched.length;
-    if (count === 0) return 0;
-    const { head, headLength, tail } = this.#encoder;
-    const commit = this.#isInBatch ? 0 : 1;
-    let taken = this.#native.ringOffer(head, headLength, tail, tail.length, this.#targets, count, commit);
-    if (taken < 0) throw errorFromStatus(taken, "Cannot hand a frame to its rings");
-    if (taken < count) taken += this.#onRefused(kind, slot);
-    for (const connection of this.#matched) {
-      if (connection.isEnded) continue;
-      connection.frames++;
-      if (commit === 0 && !connection.isDirty) {
-        connection.isDirty = true;
-        this.#dirty.push(connection);
-      }
-    }
-    this.#deliveries += taken;
-    return taken;
-  }
-
-  /** Some rings did not take the frame. Returns how many did at a second try. */
-  #onRefused(kind: Update["kind"], slot: number): number {
-    let taken = 0;
-    // Ending a connection publishes marks, which may use the targets: so first collect.
-    const refused: [Connection, number][] = [];
-    this.#matched.forEach((connection, i) => {
-      const status = this.#statuses[i * TARGET_WORDS + 1]!;
-      if (status < 0) refused.push([connection, status]);
-    });
-    for (const [connection, status] of refused) {
-      switch (status) {
-        case Status.tooLarge:
-          this.#onTooLarge(connection, kind, slot);
-          break;
-        case Status.full:
-          // Frames of an open batch are room that the consumer can't give back: show them, look again.
-          if (connection.isDirty && this.#offerAgain(connection)) taken++;
-          else {
-            connection.countLoss(kind, slot);
-            this.#lost++;
-            this.#end(connection, "slow-consumer");
-          }
-          break;
-        default:
-          this.#end(connection, "peer-corrupt");
-      }
-    }
-    return taken;
-  }
-
-  #offerAgain(connection: Connection): boolean {
-    const target = this.#markTarget;
-    target[0] = connection.ring;
-    this.#native.ringCommit(target, 1);
-    const { head, headLength, tail } = this.#encoder;
-    return this.#native.ringOffer(head, headLength, tail, tail.length, target, 1, 0) === 1;
-  }
-
-  /** The frame can never fit this ring: a loss, which a gap frame reports at once, and not an eviction. */
-  #onTooLarge(connection: Connection, kind: Update["kind"], slot: number): void {
-    const lostTotal = connection.countLoss(kind, slot);
-    this.#lost++;
-    this.#markEncoder.startBatch();
-    this.#markEncoder.gap(this.#sequence, lostTotal);
-    this.#offerMark(connection); // if even that does not fit, the next frame's `lost` says it
-  }
-
-  #offerMark(connection: Connection): void {
-    const { head, headLength, tail } = this.#markEncoder;
-    this.#markTarget[0] = connection.ring;
-    this.#native.ringOffer(head, headLength, tail, tail.length, this.#markTarget, 1, 1);
   }
 
   // Consumers
@@ -499,163 +292,47 @@ export class Sender implements AsyncDisposable {
 
   /** What has been done so far. */
   get metrics(): SenderMetrics {
+    const { accounts, transactions, slots, deliveries, lost, sequence } = this.#fanout;
     return {
-      accounts: this.#accounts,
-      transactions: this.#transactions,
-      slots: this.#slots,
-      deliveries: this.#deliveries,
-      lost: this.#lost,
+      accounts,
+      transactions,
+      slots,
+      deliveries,
+      lost,
       ringFull: this.#ringFull,
       consumers: this.#connections.size,
-      connections: this.#connectionCount,
-      refused: this.#refused,
-      memoryBytes: this.#connections.size * this.#bytesPerConnection,
-      sequence: BigInt(this.#sequence),
+      connections: this.#admission.granted,
+      refused: this.#admission.refused,
+      memoryBytes: this.#connections.size * this.#admission.bytesPerConnection,
+      sequence: BigInt(sequence),
     };
   }
 
-  get #bytesPerConnection(): number {
-    return this.#options.ringCapacityBytes + 2 * PART_SIZE; // ring and its header, consumer page
-  }
-
-  #onLink(handle: number): void {
-    let link: Link;
-    try {
-      link = new Link(this.#native, handle, { descriptorsExpected: 1, queueBytesMax: LINK_QUEUE_BYTES_MAX });
-    } catch {
-      this.#refused++; // gone already
-      return;
-    }
-    if (this.#isClosed || this.#handshakes.size >= HANDSHAKES_MAX) {
-      this.#refused++;
-      link.close();
-      return;
-    }
-    const { uid } = link.peer;
-    if (uid !== this.#ownUid && !this.#options.uids.includes(uid)) {
-      this.#refuse(link, Status.wrongUid, `uid ${uid} is not among those that may connect (option uids)`);
-      return;
-    }
-    const handshake = new Handshake(
-      link,
-      this.#options.handshakeTimeoutMs,
-      (hello, wakeFd) => {
-        this.#handshakes.delete(handshake);
-        void this.#onHello(link, hello, wakeFd);
-      },
-      () => {
-        this.#handshakes.delete(handshake);
-        this.#refused++;
-      },
-    );
-    this.#handshakes.add(handshake);
-    handshake.start();
-  }
-
-  /** Says why, then closes. */
-  #refuse(link: Link, status: number, text: string): void {
-    this.#refused++;
-    link.send(encodeRefusal(0, { status, text }));
-    link.close();
-  }
-
-  async #onHello(link: Link, hello: Hello, wakeFd: number): Promise<void> {
-    const refusal = this.#refusalOf(hello);
-    if (refusal !== undefined) {
-      this.#native.fdClose(wakeFd);
-      this.#refuse(link, ...refusal);
-      return;
-    }
-    const capacityBytes = this.#options.ringCapacityBytes;
-    const reservedBytes = Math.max(
-      RESERVED_BYTES_MIN,
-      Math.floor(capacityBytes / RESERVED_FRACTION / FRAME_ALIGN) * FRAME_ALIGN,
-    );
-    const events = {
-      onSubscribe: (connection: Connection, message: Message) => this.#onSubscribe(connection, message),
-      onEnd: (connection: Connection, reason: EndReason) => this.#end(connection, reason),
-    };
-    this.#opening++;
-    let connection: Connection;
-    try {
-      connection = await Connection.create(this.#native, events, link, wakeFd, {
-        id: ++this.#connectionCount,
-        name: hello.name,
-        capacityBytes,
-        reservedBytes,
-        senderId: this.#senderId,
-      });
-    } catch (error) {
-      this.#refuse(link, Status.badDescriptor, error instanceof Error ? error.message : String(error));
-      return;
-    } finally {
-      this.#opening--;
-    }
-    if (connection.isEnded) return;
-    if (this.#isClosed) return connection.close("sender-closed");
+  #onConnection(connection: Connection): void {
     if (!this.#isRef) connection.unref();
     this.#connections.set(connection.id, connection);
+    this.#fanout.add(connection);
     this.#emit(this.#consumerListeners, { type: "connected", consumer: connection.info() });
-  }
-
-  #refusalOf(hello: Hello): [status: number, text: string] | undefined {
-    if (this.#isClosed) return [Status.endOfStream, "the sender is closing"];
-    if (hello.versionMin > LAYOUT_VERSION || hello.versionMax < LAYOUT_VERSION) {
-      const older = hello.versionMax < LAYOUT_VERSION ? "consumer" : "sender";
-      return [
-        Status.badVersion,
-        `the sender speaks version ${LAYOUT_VERSION}, the consumer ${hello.versionMin} to ${hello.versionMax}: upgrade the ${older}`,
-      ];
-    }
-    const count = this.#connections.size + this.#opening;
-    if (count >= this.#options.consumersMax) {
-      return [
-        Status.consumersLimit,
-        `${count} consumers are connected, the limit is ${this.#options.consumersMax} (option consumersMax)`,
-      ];
-    }
-    const bytes = (count + 1) * this.#bytesPerConnection;
-    if (bytes > this.#options.memoryMaxBytes) {
-      return [
-        Status.memoryLimit,
-        `${
-          count + 1
-        } consumers need ${bytes} bytes, the limit is ${this.#options.memoryMaxBytes} (options memoryMaxBytes, ringCapacityBytes)`,
-      ];
-    }
-    return undefined;
+    connection.drain(); // what it said while it was being granted woke nobody
   }
 
   #onSubscribe(connection: Connection, message: Message): void {
     const request = decodeSubscribe(message);
     const receivedAt = performance.now();
-    const keys = connection.accounts.length + connection.owners.length + request.accounts.length +
-      request.owners.length;
+    const { accounts, owners, transactions } = request;
+    const keys = connection.accounts.length + connection.owners.length + accounts.length + owners.length;
     if (keys > KEYS_MAX) {
       const text = `${keys} keys are more than a consumer may have, which is ${KEYS_MAX}`;
-      connection.tell(encodeRefusal(message.requestId, { status: Status.memoryLimit, text }));
-      return;
+      return connection.tell(encodeRefusal(message.requestId, { status: Status.memoryLimit, text }));
     }
-    for (const key of request.accounts as Uint8Array[]) {
-      if (this.#accountIndex.add(key, connection)) connection.accounts.push(key);
-    }
-    for (const key of request.owners as Uint8Array[]) {
-      if (this.#ownerIndex.add(key, connection)) connection.owners.push(key);
-    }
-    if (request.transactions) {
-      connection.transactions = true;
-      this.#transactionConsumers.add(connection);
-    }
-    // In force from here on: whatever is published after the acknowledgement's sequence is matched with it.
-    connection.generation++;
-    connection.tell(
-      encodeAck(message.requestId, { sequence: BigInt(this.#sequence), generation: connection.generation }),
-    );
+    this.#fanout.subscribe(connection, request);
+    const sequence = BigInt(this.#fanout.sequence);
+    connection.tell(encodeAck(message.requestId, { sequence, generation: connection.generation }));
     this.#emit(this.#subscriptionListeners, {
       consumer: connection.info(),
-      accounts: request.accounts as Uint8Array[],
-      owners: request.owners as Uint8Array[],
-      transactions: request.transactions,
+      accounts: accounts as Uint8Array[],
+      owners: owners as Uint8Array[],
+      transactions,
       receivedAt,
     });
   }
@@ -663,23 +340,14 @@ export class Sender implements AsyncDisposable {
   /** Frees everything of a connection at once. */
   #end(connection: Connection, reason: EndReason): void {
     if (connection.isEnded) return;
-    if (reason === "slow-consumer") this.#ringFull++;
-    const wireReason = reason === "slow-consumer"
-      ? WireReason.slowConsumer
-      : reason === "sender-closed"
-      ? WireReason.senderClosed
-      : undefined;
-    if (wireReason !== undefined) {
-      this.#markEncoder.startBatch();
-      this.#markEncoder.goodbye(this.#sequence, wireReason);
-      this.#offerMark(connection);
+    if (reason === "slow-consumer") {
+      this.#ringFull++;
+      this.#fanout.sayGoodbye(connection, WireReason.slowConsumer);
+    } else if (reason === "sender-closed") {
+      this.#fanout.sayGoodbye(connection, WireReason.senderClosed);
     }
     connection.close(reason);
-    for (const key of connection.accounts) this.#accountIndex.remove(key, connection);
-    for (const key of connection.owners) this.#ownerIndex.remove(key, connection);
-    this.#transactionConsumers.delete(connection);
-    const dirtyAt = this.#dirty.indexOf(connection);
-    if (dirtyAt >= 0) this.#dirty.splice(dirtyAt, 1);
+    this.#fanout.remove(connection);
     if (!this.#connections.delete(connection.id)) return; // ended before it was announced
     this.#emit(this.#consumerListeners, { type: "disconnected", consumer: connection.info(), reason });
   }
@@ -691,36 +359,10 @@ export class Sender implements AsyncDisposable {
 
   /** Finds what no wake tells: a link that was closed behind a wake that was not, a cursor that can't be. */
   #onSweep(): void {
-    void this.#acceptLeftOvers();
+    void this.#acceptor?.sweep();
     for (const connection of [...this.#connections.values()]) {
       connection.drain();
       if (!connection.isEnded && !connection.refresh()) this.#end(connection, "peer-corrupt");
-    }
-  }
-
-  /**
-   * Takes connections that the runtime left in the queue. Deno 2.9 stops accepting, without a word, once descriptors ran
-   * out: so when it left some twice in a row, it gets a new duplicate of the listening socket.
-   */
-  async #acceptLeftOvers(): Promise<void> {
-    let found = 0;
-    while (found < HANDSHAKES_MAX) {
-      const link = this.#native.listenerAccept(this.#listener);
-      if (link < 0) break;
-      found++;
-      this.#onLink(link);
-    }
-    this.#leftOverSweeps = found === 0 ? 0 : this.#leftOverSweeps + 1;
-    if (this.#leftOverSweeps < 2) return;
-    this.#leftOverSweeps = 0;
-    try {
-      const server = await this.#serve();
-      this.#server?.close();
-      this.#server = server;
-      if (!this.#isRef) server.unref();
-      if (this.#isClosed) server.close();
-    } catch {
-      // Still no descriptors: the next sweep tries again, and accepts by itself meanwhile.
     }
   }
 
@@ -728,37 +370,31 @@ export class Sender implements AsyncDisposable {
 
   /** Keeps the process alive (the default). */
   ref(): void {
-    this.#setRef(true);
+    this.#isRef = true;
+    this.#acceptor?.ref();
+    for (const connection of this.#connections.values()) connection.ref();
   }
 
   /** Lets the process end although the sender is open. */
   unref(): void {
-    this.#setRef(false);
-  }
-
-  #setRef(isRef: boolean): void {
-    this.#isRef = isRef;
-    const method = isRef ? "ref" : "unref";
-    this.#server?.[method]();
-    for (const connection of this.#connections.values()) connection[method]();
+    this.#isRef = false;
+    this.#acceptor?.unref();
+    for (const connection of this.#connections.values()) connection.unref();
   }
 
   /** Says goodbye to every consumer, removes the socket, frees everything. May be called twice. */
   close(): Promise<void> {
     if (this.#isClosed) return Promise.resolve();
-    this.commit();
+    this.#fanout.commit();
     this.#closing.abort();
     clearInterval(this.#sweep);
-    const status = this.#native.close(this.#listener); // first: nobody new finds the path
-    this.#server?.close();
-    for (const handshake of [...this.#handshakes]) handshake.cancel();
+    this.#acceptor?.close();
+    this.#admission.close();
     for (const connection of [...this.#connections.values()]) this.#end(connection, "sender-closed");
-    if (status < 0) {
-      return Promise.reject(new QlasterError("INVARIANT", `Cannot close the listener (${describeStatus(status)})`));
-    }
     return Promise.resolve();
   }
 
+  /** The same as `close()`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -47,44 +47,71 @@ const HIGH_WORD = 4294967296;
 
 /** What a connection adds to every update: its place in the order, its times, what is missing before it. */
 export interface Delivery {
+  /** Place in the sender's one order of updates; the first is 1, filters make holes. */
   readonly sequence: bigint;
+  /** When the sender published it: nanoseconds since the Unix epoch. */
   readonly publishNs: bigint;
+  /** When its source saw it, likewise; 0n if unknown. */
   readonly sourceNs: bigint;
+  /** Matching updates that this connection did not get since its previous frame. */
   readonly lost: number;
+  /** Those of them that a newer value of the same account replaced. */
   readonly conflated: number;
 }
 
 /** A copy that lasts. A sender takes it as it is. */
 export interface AccountCopy extends AccountUpdate, Delivery {
+  /** 32 bytes: the account's address. */
   readonly pubkey: Uint8Array;
+  /** 32 bytes: the program that owns it. */
   readonly owner: Uint8Array;
+  /** The account's data. */
   readonly data: Uint8Array;
+  /** 64 bytes: the transaction that wrote it, where the source knows it. */
   readonly signature: Uint8Array | undefined;
+  /** The validator's write counter. */
   readonly writeVersion: bigint;
+  /** Which bank of the slot, 0n if unknown. */
   readonly bankId: bigint;
+  /** The epoch at which it owes rent next. */
   readonly rentEpoch: bigint;
+  /** Whether the account is a program. */
   readonly executable: boolean;
+  /** Sent while the source was starting up, not because of a write. */
   readonly startup: boolean;
+  /** The source may have missed updates before this one. */
   readonly lossy: boolean;
+  /** When its source saw it: nanoseconds since the Unix epoch; 0n if unknown. */
   readonly sourceNs: bigint;
 }
 
 /** A copy that lasts. A sender takes it as it is. */
 export interface TransactionCopy extends TransactionUpdate, Delivery {
+  /** 64 bytes: the first signature. */
   readonly signature: Uint8Array;
+  /** The message bytes: legacy, v0 or v1. */
   readonly message: Uint8Array;
+  /** What the source added, if anything. */
   readonly meta: Uint8Array | undefined;
+  /** Whether it is a vote. */
   readonly vote: boolean;
+  /** Whether it failed. */
   readonly failed: boolean;
+  /** Which bank of the slot, 0n if unknown. */
   readonly bankId: bigint;
+  /** The source may have missed updates before this one. */
   readonly lossy: boolean;
+  /** When its source saw it: nanoseconds since the Unix epoch; 0n if unknown. */
   readonly sourceNs: bigint;
 }
 
 /** A copy that lasts. A sender takes it as it is (and counts for itself). */
 export interface SlotCopy extends SlotUpdate, SlotCounts, Delivery {
+  /** Which bank of the slot, 0n if unknown. */
   readonly bankId: bigint;
+  /** The source may have missed updates before this one. */
   readonly lossy: boolean;
+  /** When its source saw it: nanoseconds since the Unix epoch; 0n if unknown. */
   readonly sourceNs: bigint;
 }
 
@@ -97,7 +124,7 @@ export interface RingMemory {
 }
 
 /** What all views share. A view is valid until the handler returns, or the loop asks for the next update. */
-abstract class FrameView {
+export abstract class FrameView {
   /** @internal */
   protected readonly memory: RingMemory;
   /** Offset of the frame. @internal */
@@ -107,6 +134,7 @@ abstract class FrameView {
   /** @internal */
   protected flags = 0;
 
+  /** @internal */
   constructor(memory: RingMemory) {
     this.memory = memory;
   }
@@ -187,6 +215,7 @@ abstract class FrameView {
  * valid as long as this view, and a write into them ends the process. `copy()` lasts.
  */
 export class AccountView extends FrameView {
+  /** Tells the views apart. */
   readonly kind = "account";
   #dataAt = 0;
   #dataLength = 0;
@@ -219,12 +248,15 @@ export class AccountView extends FrameView {
   get ownerAddress(): Address {
     return addressFromBytes(this.owner);
   }
+  /** Balance in lamports. */
   get lamports(): bigint {
     return this.u64(this.body + AccountBody.lamports);
   }
+  /** The epoch at which it owes rent next. */
   get rentEpoch(): bigint {
     return this.u64(this.body + AccountBody.rentEpoch);
   }
+  /** The slot in which it was written. */
   get slot(): bigint {
     return this.u64(this.body + AccountBody.slot);
   }
@@ -232,12 +264,15 @@ export class AccountView extends FrameView {
   get slotNumber(): number {
     return this.number64(this.body + AccountBody.slot);
   }
+  /** Which bank of the slot, 0n if unknown. */
   get bankId(): bigint {
     return this.u64(this.body + AccountBody.bankId);
   }
+  /** The validator's write counter. */
   get writeVersion(): bigint {
     return this.u64(this.body + AccountBody.writeVersion);
   }
+  /** Whether the account is a program. */
   get executable(): boolean {
     return (this.flags & FRAME_FLAG_EXECUTABLE) !== 0;
   }
@@ -249,6 +284,7 @@ export class AccountView extends FrameView {
   get signature(): ReadonlyUint8Array | undefined {
     return this.#signatureLength === 0 ? undefined : this.span(this.#signatureAt, SIGNATURE_SIZE);
   }
+  /** The account's data: a view. */
   get data(): ReadonlyUint8Array {
     return this.span(this.#dataAt, this.#dataLength);
   }
@@ -269,12 +305,15 @@ export class AccountView extends FrameView {
   u8At(offset: number): number {
     return this.memory.data.getUint8(this.#check(offset, 1));
   }
+  /** Two bytes as an unsigned number. */
   u16At(offset: number): number {
     return this.memory.data.getUint16(this.#check(offset, 2), true);
   }
+  /** Four bytes as an unsigned number. */
   u32At(offset: number): number {
     return this.memory.data.getUint32(this.#check(offset, 4), true);
   }
+  /** Eight bytes as an unsigned bigint. */
   u64At(offset: number): bigint {
     return this.memory.data.getBigUint64(this.#check(offset, 8), true);
   }
@@ -309,6 +348,7 @@ export class AccountView extends FrameView {
 
 /** One executed transaction, in place. `signature`, `message` and `meta` live as long as this view; `copy()` lasts. */
 export class TransactionView extends FrameView {
+  /** Tells the views apart. */
   readonly kind = "transaction";
   #messageAt = 0;
   #messageLength = 0;
@@ -325,6 +365,7 @@ export class TransactionView extends FrameView {
     this.#metaLength = records[word + EXTRA_LENGTH]!;
   }
 
+  /** The slot that executed it. */
   get slot(): bigint {
     return this.u64(this.body + TransactionBody.slot);
   }
@@ -332,6 +373,7 @@ export class TransactionView extends FrameView {
   get slotNumber(): number {
     return this.number64(this.body + TransactionBody.slot);
   }
+  /** Which bank of the slot, 0n if unknown. */
   get bankId(): bigint {
     return this.u64(this.body + TransactionBody.bankId);
   }
@@ -339,9 +381,11 @@ export class TransactionView extends FrameView {
   get index(): number {
     return this.memory.data.getUint32(this.body + TransactionBody.index, true);
   }
+  /** Whether it is a vote. */
   get vote(): boolean {
     return (this.flags & FRAME_FLAG_VOTE) !== 0;
   }
+  /** Whether it failed. */
   get failed(): boolean {
     return (this.flags & FRAME_FLAG_FAILED) !== 0;
   }
@@ -377,8 +421,10 @@ export class TransactionView extends FrameView {
 
 /** A slot reached a status. The counts say what belongs to it, and what of it this connection lost. */
 export class SlotView extends FrameView {
+  /** Tells the views apart. */
   readonly kind = "slot";
 
+  /** The slot's number. */
   get slot(): bigint {
     return this.u64(this.body + SlotBody.slot);
   }
@@ -386,12 +432,15 @@ export class SlotView extends FrameView {
   get slotNumber(): number {
     return this.number64(this.body + SlotBody.slot);
   }
+  /** The slot that it builds on. */
   get parent(): bigint {
     return this.u64(this.body + SlotBody.parent);
   }
+  /** Which bank of the slot, 0n if unknown. */
   get bankId(): bigint {
     return this.u64(this.body + SlotBody.bankId);
   }
+  /** What it reached. */
   get status(): SlotStatus {
     // A number that we don't know can only come from a sender that breaks the protocol; "dead" misleads least.
     return SLOT_STATUSES[this.memory.data.getUint32(this.body + SlotBody.status, true)] ?? "dead";
@@ -400,6 +449,7 @@ export class SlotView extends FrameView {
   get accountsPublished(): number {
     return this.number64(this.body + SlotBody.accountsPublished);
   }
+  /** Transactions that the sender published for the slot, whatever the filters. */
   get transactionsPublished(): number {
     return this.number64(this.body + SlotBody.transactionsPublished);
   }
@@ -407,6 +457,7 @@ export class SlotView extends FrameView {
   get accountsLost(): number {
     return this.number64(this.body + SlotBody.accountsLost);
   }
+  /** Transactions of the slot that matched and did not reach this connection. */
   get transactionsLost(): number {
     return this.number64(this.body + SlotBody.transactionsLost);
   }
@@ -430,6 +481,7 @@ export class SlotView extends FrameView {
 
 /** Updates were lost (`lost` says how many since the previous frame), and nothing else came that could say so. */
 export class GapView extends FrameView {
+  /** Tells the views apart. */
   readonly kind = "gap";
 
   /** Updates lost on this connection since it began. */

@@ -1,0 +1,51 @@
+/**
+ * Copies of updates by kind, for callers that ask for one kind at a time (the original's three queues).
+ * May touch: its own lists. Bounded: the oldest of a kind that nobody asks for go, and are counted.
+ *
+ * @module
+ */
+
+import type { AccountCopy, SlotCopy, TransactionCopy, UpdateView } from "./view.ts";
+
+/** The copy of each kind. */
+export interface Copies {
+  account: AccountCopy;
+  transaction: TransactionCopy;
+  slot: SlotCopy;
+}
+
+/** A kind that has a queue. */
+export type QueueKind = keyof Copies;
+
+/** Copies of each kind that are kept, as the original does. */
+const QUEUE_MAX = 2048;
+
+/** Three queues. */
+export class CopyQueues {
+  readonly #queues: { [Kind in QueueKind]: Copies[Kind][] } = { account: [], transaction: [], slot: [] };
+  readonly #discarded = { account: 0, transaction: 0, slot: 0 };
+
+  /** Copies that nobody asked for in time. */
+  get discarded(): { updates: number; transactions: number; slots: number } {
+    const { account, transaction, slot } = this.#discarded;
+    return { updates: account, transactions: transaction, slots: slot };
+  }
+
+  isEmpty(kind: QueueKind): boolean {
+    return this.#queues[kind].length === 0;
+  }
+
+  /** Copies an update into the queue of its kind. A gap has none: the consumer counts its losses. */
+  keep(update: UpdateView): void {
+    if (update.kind === "gap") return;
+    const queue: unknown[] = this.#queues[update.kind];
+    queue.push(update.copy());
+    if (queue.length <= QUEUE_MAX) return;
+    queue.shift();
+    this.#discarded[update.kind]++;
+  }
+
+  shift<Kind extends QueueKind>(kind: Kind): Copies[Kind] | undefined {
+    return this.#queues[kind].shift();
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * The few system calls that a hostile peer makes and the library does not: through libc's FFI, in both runtimes.
+ * May touch: Linux with glibc or musl. Loaded at the first use. Nothing here checks anything: that is the point.
+ */
+
+import process from "node:process";
+
+type Buffer = Uint8Array | Int32Array;
+interface Libc {
+  memfd_create(name: Buffer, flags: number): number;
+  ftruncate(fd: number, size: bigint): number;
+  fcntl(fd: number, command: number, argument: number): number;
+  mmap(address: null, size: bigint, protection: number, flags: number, fd: number, offset: bigint): unknown;
+  munmap(address: unknown, size: bigint): number;
+  close(fd: number): number;
+  open(path: Buffer, flags: number, mode: number): number;
+  socket(domain: number, type: number, protocol: number): number;
+  eventfd(value: number, flags: number): number;
+  setgid(gid: number): number;
+  setuid(uid: number): number;
+}
+
+/** Name: parameters, result. "fd size" and the like are i32; sizes are 64 bits. */
+const SYMBOLS = {
+  memfd_create: [["buffer", "u32"], "i32"],
+  ftruncate: [["i32", "i64"], "i32"],
+  fcntl: [["i32", "i32", "i32"], "i32"],
+  mmap: [["pointer", "u64", "i32", "i32", "i32", "i64"], "pointer"],
+  munmap: [["pointer", "u64"], "i32"],
+  close: [["i32"], "i32"],
+  open: [["buffer", "i32", "u32"], "i32"],
+  socket: [["i32", "i32", "i32"], "i32"],
+  eventfd: [["u32", "i32"], "i32"],
+  setgid: [["u32"], "i32"],
+  setuid: [["u32"], "i32"],
+} as const;
+
+// deno-lint-ignore no-explicit-any
+const runtime = (globalThis as any).Deno;
+// deno-lint-ignore no-explicit-any
+const ffi = runtime === undefined ? (process as any).getBuiltinModule("bun:ffi") : undefined;
+
+let opened: Libc | undefined;
+
+export function libc(): Libc {
+  opened ??= openFirst(["libc.so.6", "libc.so", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"]);
+  return opened;
+}
+
+function openFirst(names: readonly string[]): Libc {
+  const table = Object.fromEntries(
+    Object.entries(SYMBOLS).map(([name, [parameters, result]]) => [
+      name,
+      runtime === undefined ? { args: parameters, returns: result } : { parameters, result },
+    ]),
+  );
+  let failure: unknown;
+  for (const name of names) {
+    try {
+      return (runtime ?? ffi).dlopen(name, table).symbols;
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+const text = (value: string) => new TextEncoder().encode(`${value}\0`);
+
+function done(result: number, what: string): number {
+  if (result < 0) throw new Error(`${what} failed`);
+  return result;
+}
+
+const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8, FUTURE_WRITE: 16 } as const;
+/** What a page must have, and what a ring must have. */
+export const SEALS_SIZE: number = SEAL.SEAL | SEAL.SHRINK | SEAL.GROW;
+export const SEALS_RING: number = SEALS_SIZE | SEAL.FUTURE_WRITE;
+
+/** An unsealed memfd of that size. */
+export function memfd(size: number): number {
+  const fd = done(libc().memfd_create(text("hostile"), 2 | 1), "memfd_create"); // MFD_ALLOW_SEALING | MFD_CLOEXEC
+  done(libc().ftruncate(fd, BigInt(size)), "ftruncate");
+  return fd;
+}
+
+export function seal(fd: number, seals: number): void {
+  done(libc().fcntl(fd, 1033, seals), "fcntl(F_ADD_SEALS)");
+}
+
+/** A mapping that may be written: before the region is sealed, as a hostile sender would. */
+export class Mapping implements Disposable {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly #buffer: ArrayBuffer;
+  readonly #address: unknown;
+
+  constructor(fd: number, size: number) {
+    this.#address = libc().mmap(null, BigInt(size), 1 | 2, 1, fd, 0n); // PROT_READ | PROT_WRITE, MAP_SHARED
+    this.#buffer = runtime === undefined
+      ? ffi.toArrayBuffer(this.#address, 0, size)
+      : runtime.UnsafePointerView.getArrayBuffer(this.#address, size);
+    this.bytes = new Uint8Array(this.#buffer);
+    this.view = new DataView(this.#buffer);
+  }
+
+  [Symbol.dispose](): void {
+    const size = this.bytes.length;
+    this.#buffer.transfer(0);
+    done(libc().munmap(this.#address, BigInt(size)), "munmap");
+  }
+}
+
+/** A regular file, opened for writing. */
+export function openFile(path: string): number {
+  return done(libc().open(text(path), 2 | 0o100, 0o600), "open"); // O_RDWR | O_CREAT
+}
+
+export function eventfd(): number {
+  return done(libc().eventfd(0, 0o4000), "eventfd"); // EFD_NONBLOCK
+}
+
+/** A datagram socket: no stream. */
+export function datagramSocket(): number {
+  return done(libc().socket(1, 2, 0), "socket"); // AF_UNIX, SOCK_DGRAM
+}
+
+export function close(fd: number): void {
+  done(libc().close(fd), "close");
+}
+
+/** For good, in all threads. */
+export function becomeUser(uid: number): void {
+  done(libc().setgid(uid), "setgid");
+  done(libc().setuid(uid), "setuid");
+}
