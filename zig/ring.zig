@@ -30,8 +30,8 @@ fn countsAsLost(kind: FrameKind) bool {
     };
 }
 
-/// Above this many bytes x86's `rep movsb` beats the vector loop (measured: docs/adr/0002).
-const string_copy_min = 1024;
+/// From this many bytes on, x86's `rep movsb` beats the vector loop by a tenth; below, it loses (docs/adr/0003).
+const string_copy_min = 32 * 1024;
 
 /// `source` and `target` never overlap: one is private memory, the other the ring.
 inline fn copy(target: [*]u8, source: []const u8) void {
