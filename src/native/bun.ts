@@ -8,7 +8,7 @@
 
 import process from "node:process";
 import { SYMBOLS } from "./abi.generated.ts";
-import type { Native, Runtime, Symbols, Watch } from "./native.ts";
+import type { Functions, Native, Runtime, SymbolTable, Watch } from "./native.ts";
 
 /** The few members of Bun that are used, so that no runtime's types are needed to check this file. */
 interface BunFfi {
@@ -63,12 +63,19 @@ const bun: Runtime = {
   },
 };
 
-/** Opens the library. */
+/** Opens a library with the functions of the table. */
+export function dlopen<Table extends SymbolTable>(path: string, table: Table): Functions<Table> {
+  const definitions: Parameters<BunFfi["dlopen"]>[1] = {};
+  for (const [name, parameters, result] of Object.values(table)) {
+    definitions[name] = { args: parameters, returns: result };
+  }
+  const library = ffi.dlopen(path, definitions).symbols;
+  const functions: Record<string, unknown> = {};
+  for (const [key, [name]] of Object.entries(table)) functions[key] = library[name];
+  return functions as Functions<Table>;
+}
+
+/** Opens the native library. */
 export function open(path: string): Native {
-  const table: Parameters<BunFfi["dlopen"]>[1] = {};
-  for (const [name, parameters, result] of Object.values(SYMBOLS)) table[name] = { args: parameters, returns: result };
-  const library = ffi.dlopen(path, table).symbols;
-  const symbols: Record<string, unknown> = {};
-  for (const [key, [name]] of Object.entries(SYMBOLS)) symbols[key] = library[name];
-  return { ...(symbols as unknown as Symbols), ...bun };
+  return { ...dlopen(path, SYMBOLS), ...bun };
 }

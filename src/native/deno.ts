@@ -8,7 +8,7 @@
 
 import { Socket } from "node:net";
 import { SYMBOLS } from "./abi.generated.ts";
-import type { Native, Runtime, Symbols, Watch } from "./native.ts";
+import type { Functions, Native, Runtime, SymbolTable, Watch } from "./native.ts";
 
 /** The few members of `Deno` that are used, so that no runtime's types are needed to check this file. */
 interface DenoLike {
@@ -48,9 +48,16 @@ const deno: Runtime = {
   },
 };
 
-/** Opens the library. */
+/** Opens a library with the functions of the table. */
+export function dlopen<Table extends SymbolTable>(path: string, table: Table): Functions<Table> {
+  const definitions: Parameters<DenoLike["dlopen"]>[1] = {};
+  for (const [key, [name, parameters, result]] of Object.entries(table)) {
+    definitions[key] = { name, parameters, result };
+  }
+  return runtime.dlopen(path, definitions).symbols as Functions<Table>;
+}
+
+/** Opens the native library. */
 export function open(path: string): Native {
-  const table: Parameters<DenoLike["dlopen"]>[1] = {};
-  for (const [key, [name, parameters, result]] of Object.entries(SYMBOLS)) table[key] = { name, parameters, result };
-  return { ...(runtime.dlopen(path, table).symbols as unknown as Symbols), ...deno };
+  return { ...dlopen(path, SYMBOLS), ...deno };
 }

@@ -12,20 +12,29 @@ type Parameter = {
   u32: number;
   f64: number;
   bool: boolean;
+  usize: number;
   buffer: Uint8Array | Int32Array | Uint32Array | Float64Array;
 };
-type Result = { i32: number; u32: number; f64: number; bool: boolean };
+/** Only libc has results of the size of a pointer: a number or a bigint, as the runtime likes. */
+type Result = { i32: number; u32: number; f64: number; bool: boolean; isize: number | bigint; usize: number | bigint };
 type Parameters<Names extends readonly string[]> = {
   -readonly [I in keyof Names]: Names[I] extends keyof Parameter ? Parameter[Names[I]] : never;
 };
 
-/** Every symbol of the library as a function. A result below zero is a status (errors.ts). */
-export type Symbols = {
-  readonly [Name in keyof typeof SYMBOLS]: (typeof SYMBOLS)[Name] extends
-    readonly [string, infer Names extends readonly string[], infer R]
+/** TypeScript's name of a function: the library's name, parameters, result. */
+export type SymbolTable = {
+  readonly [key: string]: readonly [name: string, parameters: readonly string[], result: string];
+};
+
+/** The functions of a table. */
+export type Functions<Table extends SymbolTable> = {
+  readonly [Name in keyof Table]: Table[Name] extends readonly [string, infer Names extends readonly string[], infer R]
     ? (...args: Parameters<Names>) => R extends keyof Result ? Result[R] : never
     : never;
 };
+
+/** Every symbol of the library as a function. A result below zero is a status (errors.ts). */
+export type Symbols = Functions<typeof SYMBOLS>;
 
 /** A descriptor that the runtime's event loop watches. */
 export interface Watch {
@@ -54,5 +63,10 @@ export interface Runtime {
 /** The library, loaded and checked. */
 export type Native = Symbols & Runtime;
 
-/** Opens the file as a library of these symbols. Throws what the runtime throws. */
-export type Open = (path: string) => Native;
+/** What deno.ts and bun.ts export. Both functions throw what the runtime throws. */
+export interface Adapter {
+  /** Opens a library, a path or a name that the system's loader knows, with the functions of the table. */
+  dlopen<Table extends SymbolTable>(path: string, table: Table): Functions<Table>;
+  /** Opens the native library. */
+  open(path: string): Native;
+}

@@ -24,6 +24,11 @@ const HANDSHAKES_MAX = 256;
 /** Bytes that may wait for a consumer that does not read its link: acks and pongs are small. */
 const LINK_QUEUE_BYTES_MAX = 64 * 1024;
 
+/** Bytes of one connection's regions: ring and its header, consumer page. */
+export function connectionBytes(ringCapacityBytes: number): number {
+  return ringCapacityBytes + 2 * PART_SIZE;
+}
+
 /** Whom a sender admits, and what each gets. */
 export interface AdmissionOptions {
   readonly ringCapacityBytes: number;
@@ -62,11 +67,6 @@ export class Admission {
     this.#options = options;
     this.#events = events;
     this.#ownUid = native.uid();
-  }
-
-  /** Bytes of one connection's regions: ring and its header, consumer page. */
-  get bytesPerConnection(): number {
-    return this.#options.ringCapacityBytes + 2 * PART_SIZE;
   }
 
   /** Takes an accepted connection. */
@@ -157,7 +157,7 @@ export class Admission {
         `${count} consumers are connected, the limit is ${consumersMax} (option consumersMax)`,
       ];
     }
-    const bytes = (count + 1) * this.bytesPerConnection;
+    const bytes = (count + 1) * connectionBytes(this.#options.ringCapacityBytes);
     if (bytes > memoryMaxBytes) {
       return [
         Status.memoryLimit,

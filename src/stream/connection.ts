@@ -95,6 +95,7 @@ export class Connection {
     this.#native = native;
     this.#events = events;
     this.link = link;
+    link.onSentLater = () => this.poke();
     this.#wake = wake;
     this.ring = ring;
     this.id = options.id;

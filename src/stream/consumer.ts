@@ -159,6 +159,7 @@ export class Consumer implements AsyncDisposable {
     this.#signal = signal;
     this.whenEnded = new Promise((resolve) => this.#resolveEnded = resolve);
     granted.handler.onWake = () => this.#onWake();
+    granted.link.onSentLater = () => void native.wakeNotify(granted.senderWake);
     granted.handler.onClose = () => this.#onSenderGone();
     if (signal?.aborted === true) void this.close();
     else signal?.addEventListener("abort", this.#onAbort, { once: true });

@@ -50,7 +50,7 @@ export async function feed(stage: Stage, source: AsyncIterable<Item>, signals: r
     stop.dispose();
     stage.commit();
     // Not awaited: a source that hangs in its own wait would hang us too. Its failure to end is not ours to report.
-    iterator.return?.().then(undefined, () => {});
+    Promise.try(() => iterator.return?.()).then(undefined, () => {});
   }
 }
 

@@ -36,6 +36,8 @@ export class Link {
   readonly peer: LinkPeer;
   /** How many descriptors the next message may bring; 0 after it came. */
   descriptorsExpected: number;
+  /** Something that had to wait went into the socket: wake the peer for it, since nobody else will (design D7). */
+  onSentLater: (() => void) | undefined;
 
   readonly #native: Native;
   readonly #handle: number;
@@ -93,7 +95,7 @@ export class Link {
       const count = first.descriptors?.length ?? 0;
       const sent = this.#native.linkSend(this.#handle, first.bytes, first.bytes.length, descriptors, count);
       if (sent === Status.wouldBlock) {
-        this.#retry = setTimeout(() => this.flush(), RETRY_MS);
+        this.#retry = setTimeout(() => this.#retryFlush(), RETRY_MS);
         return;
       }
       if (sent < 0) {
@@ -106,6 +108,12 @@ export class Link {
       first.bytes = first.bytes.subarray(sent);
       if (first.bytes.length === 0) this.#queue.shift();
     }
+  }
+
+  #retryFlush(): void {
+    const before = this.#queueBytes;
+    this.flush();
+    if (this.#queueBytes < before) this.onSentLater?.();
   }
 
   /**

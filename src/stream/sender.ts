@@ -22,7 +22,7 @@ import type {
 } from "../types.ts";
 import { decodeSubscribe, encodeAck, encodeRefusal, type Message } from "../wire/messages.ts";
 import { Acceptor } from "./acceptor.ts";
-import { Admission } from "./admission.ts";
+import { Admission, connectionBytes } from "./admission.ts";
 import type { Connection } from "./connection.ts";
 import { CONNECTIONS_MAX, Fanout } from "./fanout.ts";
 import { feed } from "./feed.ts";
@@ -33,7 +33,7 @@ export interface SenderOptions {
   readonly path: string;
   /** Bytes of each consumer's ring: a power of two, 64 KiB to 1 GiB. Default 64 MiB; memory is committed as it is used. */
   readonly ringCapacityBytes?: number;
-  /** Most bytes that the regions of all connections may take together. Default 1 GiB. */
+  /** Most bytes that the regions of all connections may take together. Default 1 GiB, or one connection if that is more. */
   readonly memoryMaxBytes?: number;
   /** Most consumers at a time, 1 to 1024. Default 64. */
   readonly consumersMax?: number;
@@ -100,10 +100,12 @@ function resolve(options: SenderOptions): Resolved {
   if ((ringCapacityBytes & (ringCapacityBytes - 1)) !== 0) {
     throw new RangeError(`ringCapacityBytes must be a power of two, ${ringCapacityBytes} is not`);
   }
+  const bytesPerConnection = connectionBytes(ringCapacityBytes);
+  const memoryMaxBytes = options.memoryMaxBytes ?? Math.max(MEMORY_MAX_DEFAULT, bytesPerConnection);
   return {
     path,
     ringCapacityBytes,
-    memoryMaxBytes: integer(options.memoryMaxBytes ?? MEMORY_MAX_DEFAULT, "memoryMaxBytes", 0, Number.MAX_SAFE_INTEGER),
+    memoryMaxBytes: integer(memoryMaxBytes, "memoryMaxBytes", bytesPerConnection, Number.MAX_SAFE_INTEGER),
     consumersMax: integer(options.consumersMax ?? CONSUMERS_DEFAULT, "consumersMax", 1, CONNECTIONS_MAX),
     handshakeTimeoutMs: integer(options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS, "handshakeTimeoutMs", 1, 3_600_000),
     uids: (options.uids ?? []).map((uid) => integer(uid, "Each of uids", 0, 0xffffffff)),
@@ -303,7 +305,7 @@ export class Sender implements AsyncDisposable {
       consumers: this.#connections.size,
       connections: this.#admission.granted,
       refused: this.#admission.refused,
-      memoryBytes: this.#connections.size * this.#admission.bytesPerConnection,
+      memoryBytes: this.#connections.size * connectionBytes(this.#options.ringCapacityBytes),
       sequence: BigInt(sequence),
     };
   }

@@ -23,11 +23,10 @@ export class SlotCounter {
   #of(slot: number): Counts {
     if (slot === this.#lastSlot) return this.#last;
     let counts = this.#counts.get(slot);
-    if (counts === undefined) {
-      counts = { accounts: 0, transactions: 0 };
-      this.#counts.set(slot, counts);
-      if (this.#counts.size > SLOTS_REMEMBERED) this.#counts.delete(this.#counts.keys().next().value!);
-    }
+    if (counts === undefined) counts = { accounts: 0, transactions: 0 };
+    else this.#counts.delete(slot); // touched: it moves to the end of the map's order
+    this.#counts.set(slot, counts);
+    if (this.#counts.size > SLOTS_REMEMBERED) this.#counts.delete(this.#counts.keys().next().value!);
     this.#lastSlot = slot;
     this.#last = counts;
     return counts;

@@ -141,6 +141,7 @@ export class FrameEncoder {
     view.setUint32(BODY + TransactionBody.index, update.index, true);
     view.setUint32(BODY + TransactionBody.messageLength, message.length, true);
     view.setUint32(BODY + TransactionBody.metaLength, meta?.length ?? 0, true);
+    view.setUint32(BODY + TransactionBody.metaLength + 4, 0, true); // padding: nothing of an earlier frame
     this.headLength = BODY + TransactionBody.size;
     this.tail = meta === undefined ? message : joinAligned(message, meta);
   }
@@ -161,6 +162,7 @@ export class FrameEncoder {
     view.setBigUint64(BODY + SlotBody.accountsPublished, BigInt(counts.accountsPublished), true);
     view.setBigUint64(BODY + SlotBody.transactionsPublished, BigInt(counts.transactionsPublished), true);
     view.setUint32(BODY + SlotBody.status, status, true);
+    view.setUint32(BODY + SlotBody.status + 4, 0, true); // padding
     this.headLength = BODY + SlotBody.size;
     this.tail = NOTHING;
     this.slotLosses(counts.accountsLost, counts.transactionsLost);
@@ -182,6 +184,7 @@ export class FrameEncoder {
   goodbye(sequence: number, reason: number): void {
     this.#header(FrameKind.goodbye, 0, sequence, 0n);
     this.#view.setUint32(BODY + GoodbyeBody.reason, reason, true);
+    this.#view.setUint32(BODY + GoodbyeBody.reason + 4, 0, true); // padding
     this.headLength = BODY + GoodbyeBody.size;
     this.tail = NOTHING;
   }

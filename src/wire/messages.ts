@@ -61,7 +61,7 @@ export interface Refusal {
 }
 
 const utf8 = new TextEncoder();
-const text = new TextDecoder();
+const text = new TextDecoder("utf-8", { ignoreBOM: true }); // a name is what it is
 
 /** The most keys that fit one subscribe message; a longer list goes in several. */
 export const KEYS_PER_MESSAGE_MAX: number = Math.floor((LINK_BODY_BYTES_MAX - SubscribeBody.size) / ADDRESS_SIZE);
