@@ -91,4 +91,3 @@ fn addRoot(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builti
         .single_threaded = false,
     });
 }
-

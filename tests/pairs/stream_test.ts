@@ -456,6 +456,23 @@ for (const senderRuntime of RUNTIMES) {
   });
 }
 
+guarded("Consumer.subscribe(): a list far longer than a socket holds goes out as fast as the sender takes it", async (held) => {
+  const { path, sending, reading } = pairOf(held, "bun", "deno");
+  await openSender(sending, path, MIB);
+  // 400,000 keys are 60 times what a socket holds. Were each portion to wait for the sender's sweep, it would be late.
+  const generation = await reading.run(async ({ qlaster }, path) => {
+    const keys = Array.from({ length: 400_000 }, (_, i) => {
+      const bytes = new Uint8Array(32);
+      new DataView(bytes.buffer).setUint32(0, i);
+      return bytes;
+    });
+    const consumer = await qlaster.setupConsumer(path);
+    return (await consumer.subscribe({ accounts: keys })).generation;
+  }, path);
+  assert.equal(generation, 13);
+  assert.equal((await sending.run(({ sender }) => sender.consumers()))[0]!.accounts, 400_000);
+});
+
 guarded("script: has an account of exactly 10 MiB, an empty one, and something for each reading", () => {
   const accounts = script.filter((update) => update.kind === "account");
   assert.ok(accounts.some(({ data }) => data.length === 10 * MIB));

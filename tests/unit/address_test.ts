@@ -86,7 +86,7 @@ test("bytesFromAddress() says what is wrong with a text", () => {
     ["1".repeat(45), /it has 45 characters/],
     ["x".repeat(5000), /^"x{60}…" is no address: it has 5000 characters/],
     ["1".repeat(33), /it stands for 33 bytes, not 32/],
-    ["2".repeat(32), /it stands for 24 bytes, not 32/],
+    ["2".repeat(32), /it stands for 23 bytes, not 32/],
     ["z".repeat(44), /it stands for more than 32 bytes/],
     // 2^256 and 2^256 - 1: the first number that is too large, and the last that is not.
     ["JEKNVnkbo3jma5nREBBJCDoXFVeKkD56V3xKrvRmWxFH", /it stands for more than 32 bytes/],

@@ -47,7 +47,7 @@ export function slotUpdate(fields: Partial<SlotUpdate> = {}): SlotUpdate {
 
 /** An update with every field given. */
 export type Full<T> =
-  & { readonly [Name in Exclude<keyof T, Optional>]-?: T[Name] }
+  & Required<Omit<T, Optional>>
   & { readonly [Name in Optional & keyof T]: T[Name] };
 type Optional = "signature" | "meta";
 /** Its keys as bytes. */
@@ -87,7 +87,7 @@ export const transactionArbitrary: fc.Arbitrary<Full<TransactionUpdate>> = fc.re
   bankId: u64,
   lossy: fc.boolean(),
   sourceNs: u64,
-}, PLAIN) as fc.Arbitrary<Full<TransactionUpdate>>;
+}, PLAIN);
 
 export const slotArbitrary: fc.Arbitrary<Full<SlotUpdate>> = fc.record({
   kind: fc.constant("slot" as const),
@@ -98,3 +98,9 @@ export const slotArbitrary: fc.Arbitrary<Full<SlotUpdate>> = fc.record({
   lossy: fc.boolean(),
   sourceNs: u64,
 }, PLAIN);
+
+export const updateArbitrary: fc.Arbitrary<FullAccount | Full<TransactionUpdate> | Full<SlotUpdate>> = fc.oneof(
+  accountArbitrary,
+  transactionArbitrary,
+  slotArbitrary,
+);
