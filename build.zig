@@ -55,12 +55,14 @@ fn addCross(b: *std.Build) void {
     const write = b.addUpdateSourceFiles();
     embed.dependOn(&write.step);
 
+    // The oldest macOS that Bun runs on; without it Zig takes a much newer one.
+    const macos_min: std.Target.Query.OsVersion = .{ .semver = .{ .major = 13, .minor = 0, .patch = 0 } };
     // The names are those of `process.platform` and `process.arch`.
     for ([_]struct { []const u8, []const u8, std.Target.Query }{
         .{ "linux-x64", "libqlaster.so", .{ .cpu_arch = .x86_64, .os_tag = .linux, .abi = .none } },
         .{ "linux-arm64", "libqlaster.so", .{ .cpu_arch = .aarch64, .os_tag = .linux, .abi = .none } },
-        .{ "darwin-x64", "libqlaster.dylib", .{ .cpu_arch = .x86_64, .os_tag = .macos } },
-        .{ "darwin-arm64", "libqlaster.dylib", .{ .cpu_arch = .aarch64, .os_tag = .macos } },
+        .{ "darwin-x64", "libqlaster.dylib", .{ .cpu_arch = .x86_64, .os_tag = .macos, .os_version_min = macos_min } },
+        .{ "darwin-arm64", "libqlaster.dylib", .{ .cpu_arch = .aarch64, .os_tag = .macos, .os_version_min = macos_min } },
     }) |entry| {
         const name, const file_name, const query = entry;
         const library = b.addLibrary(.{

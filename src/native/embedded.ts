@@ -18,14 +18,10 @@ export interface EmbeddedLibrary {
   readonly base64: string;
 }
 
-/** Whether a library for this platform is part of the package. */
-export function isSupportedPlatform(): boolean {
-  return ["linux", "darwin"].includes(process.platform) && ["x64", "arm64"].includes(process.arch);
-}
-
 /**
  * The library for this machine. Rejects when the module is not there, as in a checkout before the first build.
  * The specifiers are literals, because that is how Deno, JSR and bundlers find them.
+ * @throws {QlasterError} `NATIVE_UNSUPPORTED`
  */
 export async function embeddedLibrary(): Promise<EmbeddedLibrary> {
   switch (`${process.platform}-${process.arch}`) {

@@ -29,8 +29,8 @@ const CS_DARWIN_USER_TEMP_DIR = 65537;
 /**
  * Opens the bytes from memory (Linux): no directory has to be writable, and nothing is left behind.
  *
- * The descriptor stays open for ever. The loader remembers a library by its path, and with the number reused
- * `/proc/self/fd/N` would silently give the old library for a new one.
+ * The descriptor stays open for ever, even where `open` fails, which it may do after the loader has done its part: the
+ * loader remembers a library by its path, and with the number reused `/proc/self/fd/N` would silently give the old one.
  */
 export function openFromMemory<T>(adapter: Adapter, bytes: Uint8Array, open: (path: string) => T): T {
   const libc = dlopenLibc(adapter, MEMORY);
@@ -42,12 +42,11 @@ export function openFromMemory<T>(adapter: Adapter, bytes: Uint8Array, open: (pa
   if (fd < 0) throw new Error("memfd_create failed");
   try {
     writeAll(libc, fd, bytes);
-    return open(`/proc/self/fd/${fd}`);
   } catch (error) {
-    // Closed although its number may come again: the loader remembers nothing that it could not open.
     libc.close(fd);
     throw error;
   }
+  return open(`/proc/self/fd/${fd}`);
 }
 
 /**
@@ -96,12 +95,8 @@ function temporaryDirectories(adapter: Adapter): string[] {
 }
 
 function dlopenLibc<Table extends typeof MEMORY | typeof FILE | typeof CONFSTR>(adapter: Adapter, table: Table) {
-  if (process.platform === "darwin") return adapter.dlopen("/usr/lib/libSystem.B.dylib", table);
-  try {
-    return adapter.dlopen("libc.so.6", table);
-  } catch {
-    return adapter.dlopen(`libc.musl-${process.arch === "x64" ? "x86_64" : "aarch64"}.so.1`, table);
-  }
+  // musl takes every name that begins with "libc." for its own.
+  return adapter.dlopen(process.platform === "darwin" ? "/usr/lib/libSystem.B.dylib" : "libc.so.6", table);
 }
 
 function cString(text: string): Uint8Array {

@@ -13,7 +13,7 @@
 
 import process from "node:process";
 import { ABI_HASH, LAYOUT_VERSION, SYMBOLS } from "./abi.generated.ts";
-import { embeddedLibrary, isSupportedPlatform } from "./embedded.ts";
+import { embeddedLibrary } from "./embedded.ts";
 import { openFromFile, openFromMemory } from "./extract.ts";
 import { QlasterError } from "../errors.ts";
 import type { Adapter, Native } from "./native.ts";
@@ -62,12 +62,6 @@ async function find(path: string | undefined): Promise<Native> {
   const fromEnvironment = readEnvironment();
   if (fromEnvironment !== undefined) return openFile(adapter, fromEnvironment, "QLASTER_NATIVE");
 
-  if (!isSupportedPlatform()) {
-    throw new QlasterError(
-      "NATIVE_UNSUPPORTED",
-      `Cannot load the native library on ${process.platform} ${process.arch}`,
-    );
-  }
   const built = buildOutput();
   if (built !== undefined) {
     try {
@@ -136,33 +130,26 @@ function openFile(adapter: Adapter, path: string, origin: string): Native {
 
 async function openEmbedded(adapter: Adapter): Promise<Native> {
   const action = "Cannot load the native library inside the package";
-  let library;
   try {
-    library = await embeddedLibrary();
-  } catch (cause) {
-    throw new QlasterError("NATIVE_NOT_FOUND", `${action}: ${textOf(cause)}`, { cause });
-  }
-  const { base64, soname } = library;
-  const shared = openByName(adapter, soname);
-  if (shared !== undefined) return shared;
-
-  const bytes = Uint8Array.fromBase64(base64);
-  const open = (path: string): Native => {
-    assertFits(adapter.dlopen(path, IDENTITY), action);
-    // By its name: where two threads have come this far together, both get the copy that was first.
-    return openByName(adapter, soname) ?? adapter.open(path);
-  };
-  try {
-    if (process.platform !== "linux") return openFromFile(adapter, bytes, open);
-    try {
-      return openFromMemory(adapter, bytes, open);
-    } catch (error) {
-      if (error instanceof QlasterError) throw error;
-      return openFromFile(adapter, bytes, open);
-    }
+    const { base64, soname } = await embeddedLibrary();
+    return openByName(adapter, soname) ?? openBytes(adapter, Uint8Array.fromBase64(base64), (path) => {
+      assertFits(adapter.dlopen(path, IDENTITY), action);
+      // By its name: where two threads have come this far together, both get the copy that was first.
+      return openByName(adapter, soname) ?? adapter.open(path);
+    });
   } catch (cause) {
     if (cause instanceof QlasterError) throw cause;
     throw new QlasterError("NATIVE_NOT_FOUND", `${action}: ${textOf(cause)}`, { cause });
+  }
+}
+
+function openBytes(adapter: Adapter, bytes: Uint8Array, open: (path: string) => Native): Native {
+  if (process.platform !== "linux") return openFromFile(adapter, bytes, open);
+  try {
+    return openFromMemory(adapter, bytes, open);
+  } catch (error) {
+    if (error instanceof QlasterError) throw error; // it was loaded, and does not fit
+    return openFromFile(adapter, bytes, open);
   }
 }
 

@@ -60,7 +60,10 @@ export interface Runtime {
   watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch>;
 }
 
-/** The library, loaded and checked. */
+/**
+ * The library, loaded and checked. Opaque to users, and subject to change with every layout.
+ * @internal
+ */
 export type Native = Symbols & Runtime;
 
 /** What deno.ts and bun.ts export. Both functions throw what the runtime throws. */

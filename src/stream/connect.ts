@@ -68,7 +68,7 @@ export async function connect(
     native.fdClose(pair[1]!);
   }
   try {
-    const answer = await firstMessage(link, handler, deadline, signal);
+    const answer = await firstMessage(native, link, handler, deadline, signal);
     if (typeof answer === "string") {
       throw answer === "late"
         ? new QlasterError("CONNECT_TIMEOUT", `${action} within ${timeoutMs} ms`)
@@ -130,6 +130,7 @@ interface Answer {
 
 /** Waits for one message. The sender pokes our wake when it is there. */
 async function firstMessage(
+  native: Native,
   link: Link,
   handler: WakeHandler,
   deadline: number,
@@ -140,10 +141,16 @@ async function firstMessage(
   while (true) {
     signal?.throwIfAborted();
     const isLate = performance.now() >= deadline; // judged only after one more look
-    const outcome = link.drain((message) => {
-      if (answer !== undefined) throw protocolError("something follows a grant before we asked for it");
-      answer = { message, descriptors: link.takeDescriptors(message.kind === LinkKind.grant ? 3 : 0) };
-    });
+    let outcome;
+    try {
+      outcome = link.drain((message) => {
+        if (answer !== undefined) throw protocolError("something follows a grant before we asked for it");
+        answer = { message, descriptors: link.takeDescriptors(message.kind === LinkKind.grant ? 3 : 0) };
+      });
+    } catch (error) {
+      answer?.descriptors.forEach((fd) => native.fdClose(fd)); // taken, and followed by nonsense
+      throw error;
+    }
     if (answer !== undefined) return answer;
     if (outcome === "end" || isClosed) return "end";
     if (isLate) return "late";

@@ -351,8 +351,9 @@ export class Consumer implements AsyncDisposable {
    * `CONNECTION_LOST`, `CONSUMER_CLOSED`
    */
   async subscribe(subscription: Subscription): Promise<SubscriptionAck> {
-    const accounts = Array.from(subscription.accounts ?? [], (key) => bytesFromAddressLike(key, "Each of accounts"));
-    const owners = Array.from(subscription.owners ?? [], (key) => bytesFromAddressLike(key, "Each of owners"));
+    // Spread and not Array.from, which takes what is no list for an empty one.
+    const accounts = [...subscription.accounts ?? []].map((key) => bytesFromAddressLike(key, "Each of accounts"));
+    const owners = [...subscription.owners ?? []].map((key) => bytesFromAddressLike(key, "Each of owners"));
     let last: Promise<Message>;
     const answers: Promise<Message>[] = [];
     do {
@@ -384,7 +385,7 @@ export class Consumer implements AsyncDisposable {
   }
 
   #request(encode: (id: number) => Uint8Array): Promise<Message> {
-    if (this.#ended !== undefined) return Promise.reject(this.#requestError());
+    if (this.#ended !== undefined || this.#isSenderGone) return Promise.reject(this.#requestError());
     return this.#requests.ask((id) => {
       this.#granted.link.send(encode(id));
       this.#native.wakeNotify(this.#granted.senderWake);
@@ -392,7 +393,9 @@ export class Consumer implements AsyncDisposable {
   }
 
   #requestError(): QlasterError {
-    return this.#ended!.reason === "closed"
+    return this.#ended === undefined // gone, and there is still something to read
+      ? new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}"`, { reason: "sender-gone" })
+      : this.#ended.reason === "closed"
       ? new QlasterError("CONSUMER_CLOSED", `Cannot ask the sender at "${this.path}"`)
       : this.#lostError();
   }
@@ -430,9 +433,7 @@ export class Consumer implements AsyncDisposable {
 
   #onSenderGone(): void {
     this.#isSenderGone = true;
-    this.#requests.rejectAll(
-      new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}"`, { reason: "sender-gone" }),
-    );
+    this.#requests.rejectAll(this.#requestError());
     // With nothing left to read it is over now, even if nobody reads. But who holds a view keeps it until he asks again.
     const isUnread = this.#isPolling || this.#isWaiting || this.#reader.ready > 0 || this.#reader.isHeld;
     if (!isUnread && !this.#reader.refill()) this.#noteEnd();

@@ -101,7 +101,12 @@ export class RingReader {
   refill(): boolean {
     if (this.#isClosed || this.#end !== undefined) return false;
     this.release();
-    const count = this.#native.ringPoll(this.#ring, this.#records, BATCH_MAX);
+    let count = this.#native.ringPoll(this.#ring, this.#records, BATCH_MAX);
+    if (count === 1 && this.#records[PollRecord.kind / 4] === FrameKind.goodbye) {
+      // Alone it is nothing to read: what counts is the end behind it.
+      this.#native.ringRelease(this.#ring, frameSize(this.#records, 0));
+      count = this.#native.ringPoll(this.#ring, this.#records, BATCH_MAX);
+    }
     this.#index = 0;
     this.#count = Math.max(0, count);
     if (count >= 0) return count > 0;

@@ -149,7 +149,9 @@ export class Sender implements AsyncDisposable {
   readonly #fanout: Fanout;
   readonly #admission: Admission;
   readonly #connections = new Map<number, Connection>();
+  /** Ends feeds. Next to it a plain flag, since asking a signal costs more than encoding an update. */
   readonly #closing = new AbortController();
+  #isClosed = false;
   readonly #subscriptionListeners = new Set<(event: SubscriptionEvent) => void>();
   readonly #consumerListeners = new Set<(event: ConsumerEvent) => void>();
   #acceptor: Acceptor | undefined;
@@ -257,10 +259,6 @@ export class Sender implements AsyncDisposable {
       default:
         throw new TypeError(`kind must be account, transaction or slot, not ${(update as { kind: unknown }).kind}`);
     }
-  }
-
-  get #isClosed(): boolean {
-    return this.#closing.signal.aborted;
   }
 
   #assertOpen(): void {
@@ -388,6 +386,7 @@ export class Sender implements AsyncDisposable {
   close(): Promise<void> {
     if (this.#isClosed) return Promise.resolve();
     this.#fanout.commit();
+    this.#isClosed = true;
     this.#closing.abort();
     clearInterval(this.#sweep);
     this.#acceptor?.close();
