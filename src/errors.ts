@@ -41,6 +41,10 @@ export const ERRORS = {
     "check that a sender of this library owns the path",
   ],
   CONNECT_VERSION: ["Sender and consumer have no protocol version in common", "upgrade the older side"],
+  CONNECT_UID: [
+    "The sender is another user's, who may publish anything",
+    "name the uid in the consumer's option uids if it is to be trusted",
+  ],
   CONNECTION_LOST: ["The connection ended without a goodbye of ours", "see the error's reason; connect again"],
   CONSUMER_CLOSED: ["The consumer is closed", "create a new one with setupConsumer"],
   CONSUMER_BUSY: [
@@ -97,7 +101,7 @@ const CODE_OF_STATUS: Partial<Record<number, QlasterErrorCode>> = {
   [Status.badDescriptor]: "REGION_REFUSED",
   [Status.wrongUid]: "REGION_REFUSED",
   [Status.tooManyDescriptors]: "LINK_PROTOCOL",
-  [Status.controlTruncated]: "LINK_PROTOCOL",
+  [Status.controlTruncated]: "SYSTEM", // the kernel dropped descriptors: this process has no room for more
   [Status.pathInUse]: "SENDER_PATH_IN_USE",
   [Status.pathNotSocket]: "SENDER_PATH_NOT_SOCKET",
   [Status.directoryUnsafe]: "SENDER_DIRECTORY_UNSAFE",

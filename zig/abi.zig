@@ -12,11 +12,11 @@ const structs = .{
 };
 const enums = .{ "FrameKind", "EndReason", "LinkKind", "Status" };
 const constants = .{
-    "layout_version",     "part_size",        "capacity_bytes_min",   "capacity_bytes_max",    "frame_align",
-    "payload_bytes_max",  "signature_size",   "address_size",         "reserved_bytes_min",    "reserved_fraction",
-    "frame_flag_startup", "frame_flag_lossy", "frame_flag_signature", "frame_flag_executable", "frame_flag_vote",
-    "frame_flag_failed",  "frame_flag_meta",  "link_magic",           "link_body_bytes_max",   "link_descriptors_max",
-    "name_bytes_max",     "status_base",
+    "layout_version",       "part_size",        "capacity_bytes_min",   "capacity_bytes_max",    "frame_align",
+    "payload_bytes_max",    "signature_size",   "address_size",         "reserved_bytes_min",    "reserved_fraction",
+    "frame_flag_startup",   "frame_flag_lossy", "frame_flag_signature", "frame_flag_executable", "frame_flag_vote",
+    "frame_flag_failed",    "frame_flag_meta",  "link_magic",           "link_version",          "link_body_bytes_max",
+    "link_descriptors_max", "name_bytes_max",   "status_base",
 };
 
 pub const text: []const u8 = blk: {

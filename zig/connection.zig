@@ -81,8 +81,8 @@ pub const ConsumerEnd = struct {
     pub fn join(ring_fd: i32, page_fd: i32, capacity_bytes: u32, uid: u32, out: *ConsumerEnd) Code {
         var regions: region.Regions = undefined;
         const code = region.join(ring_fd, page_fd, capacity_bytes, uid, &regions);
-        if (ring_fd >= 0) _ = platform.close(ring_fd);
-        if (page_fd >= 0) _ = platform.close(page_fd);
+        if (ring_fd >= 0) _ = platform.closeForeign(ring_fd);
+        if (page_fd >= 0) _ = platform.closeForeign(page_fd);
         if (code < 0) return code;
         out.* = .{
             .regions = regions,

@@ -47,8 +47,9 @@ export fn qlaster_close(handle: u32) Code {
     return if (handles.close(handle)) 0 else codeOf(.bad_handle);
 }
 
+/// For descriptors that may be a peer's: closing one can't be made to wait.
 export fn qlaster_fd_close(fd: i32) Code {
-    return platform.close(fd);
+    return platform.closeForeign(fd);
 }
 
 export fn qlaster_limits_raise() Code {
@@ -147,7 +148,7 @@ export fn qlaster_wake_open(fd: i32) Code {
     var opened: wake.Wake = undefined;
     const code = wake.open(fd, &opened);
     if (code < 0) {
-        if (fd >= 0) _ = platform.close(fd);
+        if (fd >= 0) _ = platform.closeForeign(fd);
         return code;
     }
     return register(.{ .wake = opened }) orelse {
@@ -338,6 +339,14 @@ export fn qlaster_ring_unpark(handle: u32) Code {
     defer handles.unpin(handle);
     end.ring.unpark();
     return 0;
+}
+
+/// Replaces the consumer's mappings by zeros that nobody shares: the memory is given back, and who still reads gets no
+/// fault. `qlaster_close` frees the addresses, later.
+export fn qlaster_ring_retire(handle: u32) Code {
+    const end = handles.pin(handle, .consumer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return end.regions.retire();
 }
 
 export fn qlaster_ring_spin(handle: u32, budget_us: u32) Code {

@@ -269,6 +269,8 @@ pub const LinkHeader = extern struct {
     }
 };
 
+/// Of the header itself; what follows is agreed on by hello and grant, so this one stays.
+pub const link_version: u16 = 1;
 pub const link_magic: u32 = std.mem.readInt(u32, "QLAS", .little);
 pub const link_body_bytes_max = 1024 * 1024;
 pub const link_descriptors_max = 4;
@@ -401,5 +403,6 @@ pub const symbols = [_]Symbol{
     .{ .name = "qlaster_ring_release", .parameters = &.{ .u32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_ring_park", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_ring_unpark", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_ring_retire", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_ring_spin", .parameters = &.{ .u32, .u32 }, .result = .i32 },
 };

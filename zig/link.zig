@@ -64,7 +64,7 @@ pub const Link = struct {
         const received = platform.receiveMessage(link.fd, buffer, out, &truncated);
         if (received.code < 0) return translate(received.code);
         if (truncated or received.descriptor_count > out.len) {
-            for (out[0..@min(received.descriptor_count, out.len)]) |fd| _ = platform.close(fd);
+            for (out[0..@min(received.descriptor_count, out.len)]) |fd| _ = platform.closeForeign(fd);
             return codeOf(if (truncated) .control_truncated else .too_many_descriptors);
         }
         out_count.* = received.descriptor_count;

@@ -48,6 +48,11 @@ pub const Regions = struct {
         return @ptrFromInt(regions.page_address);
     }
 
+    /// Puts private zeros in the place of the ring: the shared memory is let go, the addresses stay taken.
+    pub fn retire(regions: Regions) Code {
+        return platform.overlay(regions.ring_address, regions.ring_size).code;
+    }
+
     pub fn unmap(regions: Regions) void {
         platform.unmap(regions.ring_address, regions.ring_size);
         platform.unmap(regions.page_address, page_size);
@@ -225,6 +230,23 @@ test "create and join: both see the same words, the data is mapped twice in a ro
     consumer.page().consumer_cursor.store(5, .release);
     try testing.expectEqual(5, sender.page().consumer_cursor.load(.acquire));
     try testing.expectEqual(9, consumer.header().connection_id);
+}
+
+test "retire: the memory reads as zeros, the other side keeps its own" {
+    var passed: [2]i32 = undefined;
+    var sender: Regions = undefined;
+    try testing.expectEqual(0, create(testOptions(), &passed, &sender));
+    defer sender.unmap();
+    var consumer: Regions = undefined;
+    try testing.expectEqual(0, join(passed[0], passed[1], 65536, uid_any, &consumer));
+    for (passed) |fd| _ = platform.close(fd);
+    sender.data()[3] = 7;
+    try testing.expectEqual(7, consumer.data()[3]);
+    try testing.expectEqual(0, consumer.retire());
+    try testing.expectEqual(0, consumer.data()[3]);
+    try testing.expectEqual(0, consumer.header().magic);
+    try testing.expectEqual(7, sender.data()[3]);
+    consumer.unmap();
 }
 
 test "create refuses a capacity that is no power of two, too small or too large, and room that is out of range" {

@@ -25,7 +25,10 @@ pub const Wake = struct {
 
 /// `out[0]` is for our own event loop, `out[1]` for the peer.
 pub fn create(out: *[2]i32) Code {
-    return platform.socketPair(out);
+    const code = platform.socketPair(out);
+    // Nobody may send descriptors into a runtime's read, which would close them in our event loop.
+    if (code >= 0) platform.refuseDescriptors(out[0]);
+    return code;
 }
 
 /// Takes what a peer handed over. Anything but a connected Unix stream socket is refused: a write to it might block,

@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 2694358790;
+export const ABI_HASH = 3898516927;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -19,6 +19,7 @@ export const FRAME_FLAG_VOTE = 16;
 export const FRAME_FLAG_FAILED = 32;
 export const FRAME_FLAG_META = 64;
 export const LINK_MAGIC = 1396788305;
+export const LINK_VERSION = 1;
 export const LINK_BODY_BYTES_MAX = 1048576;
 export const LINK_DESCRIPTORS_MAX = 4;
 export const NAME_BYTES_MAX = 64;
@@ -287,5 +288,6 @@ export const SYMBOLS = {
   ringRelease: ["qlaster_ring_release", ["u32", "u32"], "i32"],
   ringPark: ["qlaster_ring_park", ["u32"], "i32"],
   ringUnpark: ["qlaster_ring_unpark", ["u32"], "i32"],
+  ringRetire: ["qlaster_ring_retire", ["u32"], "i32"],
   ringSpin: ["qlaster_ring_spin", ["u32", "u32"], "i32"],
 } as const;

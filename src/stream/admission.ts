@@ -7,7 +7,10 @@
 
 import {
   FRAME_ALIGN,
+  HelloBody,
   LAYOUT_VERSION,
+  LINK_BODY_BYTES_MAX,
+  NAME_BYTES_MAX,
   PART_SIZE,
   RESERVED_BYTES_MIN,
   RESERVED_FRACTION,
@@ -19,7 +22,7 @@ import { Connection, type ConnectionEvents } from "./connection.ts";
 import { Handshake } from "./handshake.ts";
 import { Link } from "./link.ts";
 
-/** Connections that have not said hello yet. More are closed at once. */
+/** Connections that have not said hello yet. One more ends the oldest, so that silence can't lock others out. */
 const HANDSHAKES_MAX = 256;
 /** Bytes that may wait for a consumer that does not read its link: acks and pongs are small. */
 const LINK_QUEUE_BYTES_MAX = 64 * 1024;
@@ -49,7 +52,7 @@ export interface AdmissionEvents extends ConnectionEvents {
 export class Admission {
   /** Connections that were refused, or never said hello. */
   refused = 0;
-  /** Connections that were granted, or were about to be. */
+  /** Connections that were granted. */
   granted = 0;
 
   readonly #native: Native;
@@ -58,6 +61,7 @@ export class Admission {
   readonly #ownUid: number;
   readonly #senderId: Uint8Array = crypto.getRandomValues(new Uint8Array(16));
   readonly #handshakes = new Set<Handshake>();
+  #lastId = 0;
   /** Hellos that are being granted: they count against the limits already. */
   #opening = 0;
   #isClosed = false;
@@ -73,16 +77,17 @@ export class Admission {
   onLink(handle: number): void {
     let link: Link;
     try {
-      link = new Link(this.#native, handle, { descriptorsExpected: 1, queueBytesMax: LINK_QUEUE_BYTES_MAX });
+      link = new Link(this.#native, handle, {
+        descriptorsExpected: 1,
+        queueBytesMax: LINK_QUEUE_BYTES_MAX,
+        bodyBytesMax: HelloBody.size + NAME_BYTES_MAX,
+      });
     } catch {
       this.refused++; // gone already
       return;
     }
-    if (this.#isClosed || this.#handshakes.size >= HANDSHAKES_MAX) {
-      this.refused++;
-      link.close();
-      return;
-    }
+    if (this.#isClosed) return this.#refuse(link, Status.endOfStream, "the sender is closing");
+    if (this.#handshakes.size >= HANDSHAKES_MAX) this.#handshakes.values().next().value?.cancel();
     const { uid } = link.peer;
     if (uid !== this.#ownUid && !this.#options.uids.includes(uid)) {
       this.#refuse(link, Status.wrongUid, `uid ${uid} is not among those that may connect (option uids)`);
@@ -123,7 +128,7 @@ export class Admission {
     let connection: Connection;
     try {
       connection = await Connection.create(this.#native, this.#events, link, wakeFd, {
-        id: ++this.granted,
+        id: ++this.#lastId,
         name: hello.name,
         capacityBytes,
         reservedBytes: Math.max(RESERVED_BYTES_MIN, share),
@@ -136,6 +141,8 @@ export class Admission {
     }
     if (connection.isEnded) return;
     if (this.#isClosed) return connection.close("sender-closed");
+    this.granted++;
+    link.bodyBytesMax = LINK_BODY_BYTES_MAX;
     this.#events.onConnection(connection);
   }
 

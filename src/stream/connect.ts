@@ -9,7 +9,7 @@
 import { LAYOUT_VERSION, LinkKind, Status } from "../native/abi.generated.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { errorFromStatus, QlasterError } from "../errors.ts";
-import { decodeGrant, decodeRefusal, encodeHello, type Grant, type Message, protocolError } from "../wire/messages.ts";
+import { decodeGrant, decodeRefusal, type Grant, type Message, protocolError } from "../wire/messages.ts";
 import { Link } from "./link.ts";
 
 /** Bytes of requests that may wait for a sender that does not read its link. */
@@ -36,18 +36,26 @@ export interface Granted {
 
 /**
  * @param timeoutMs From the first attempt to the grant.
+ * @param uids Users other than our own whose senders are trusted.
  * @throws {QlasterError} `CONNECT_…`, `REGION_REFUSED`; the signal's reason when it was aborted.
  */
 export async function connect(
   native: Native,
   path: string,
-  name: string,
+  hello: Uint8Array,
   timeoutMs: number,
+  uids: readonly number[],
   signal: AbortSignal | undefined,
 ): Promise<Granted> {
   const action = `Cannot connect to "${path}"`;
   const deadline = performance.now() + timeoutMs;
   const link = await connectLink(native, path, action, deadline, signal);
+  const { uid } = link.peer;
+  // Whoever may write into the path's directory could have put a sender of false updates there. Root can do so anyway.
+  if (uid !== native.uid() && uid !== 0 && !uids.includes(uid)) {
+    link.close();
+    throw new QlasterError("CONNECT_UID", `${action}: its sender runs as uid ${uid}`);
+  }
   const pair = new Int32Array(2);
   const created = native.wakeCreate(pair);
   if (created < 0) {
@@ -58,7 +66,7 @@ export async function connect(
   let watch: Watch | undefined;
   try {
     watch = await native.watch(pair[0]!, () => handler.onWake(), () => handler.onClose());
-    link.send(encodeHello(name), [pair[1]!]);
+    link.send(hello, [pair[1]!]);
     if (!link.isSent) throw protocolError("the sender's socket has no room for a hello");
   } catch (error) {
     watch?.close();
@@ -68,7 +76,7 @@ export async function connect(
     native.fdClose(pair[1]!);
   }
   try {
-    const answer = await firstMessage(native, link, handler, deadline, signal);
+    const answer = await firstMessage(link, handler, deadline, signal);
     if (typeof answer === "string") {
       throw answer === "late"
         ? new QlasterError("CONNECT_TIMEOUT", `${action} within ${timeoutMs} ms`)
@@ -130,7 +138,6 @@ interface Answer {
 
 /** Waits for one message. The sender pokes our wake when it is there. */
 async function firstMessage(
-  native: Native,
   link: Link,
   handler: WakeHandler,
   deadline: number,
@@ -141,16 +148,10 @@ async function firstMessage(
   while (true) {
     signal?.throwIfAborted();
     const isLate = performance.now() >= deadline; // judged only after one more look
-    let outcome;
-    try {
-      outcome = link.drain((message) => {
-        if (answer !== undefined) throw protocolError("something follows a grant before we asked for it");
-        answer = { message, descriptors: link.takeDescriptors(message.kind === LinkKind.grant ? 3 : 0) };
-      });
-    } catch (error) {
-      answer?.descriptors.forEach((fd) => native.fdClose(fd)); // taken, and followed by nonsense
-      throw error;
-    }
+    const outcome = link.drain((message) => {
+      answer = { message, descriptors: link.takeDescriptors(message.kind === LinkKind.grant ? 3 : 0) };
+      return false; // what follows is the consumer's to read
+    });
     if (answer !== undefined) return answer;
     if (outcome === "end" || isClosed) return "end";
     if (isLate) return "late";

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { setImmediate } from "node:timers";
 import { EndReason as WireReason, LAYOUT_VERSION, LinkKind, RingInfo } from "../native/abi.generated.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { errorFromStatus } from "../errors.ts";
@@ -62,9 +63,9 @@ export class Connection {
   readonly capacityBytes: number;
   readonly connectedAt: number = Date.now();
 
-  /** The keys that this consumer put into the index. */
-  readonly accounts: Uint8Array[] = [];
-  readonly owners: Uint8Array[] = [];
+  /** Account keys and owner keys in this consumer's filter. */
+  accounts = 0;
+  owners = 0;
   transactions = false;
   /** Counts the edits of the filter. */
   generation = 0;
@@ -75,6 +76,8 @@ export class Connection {
   matchedSequence = 0;
   /** Holds frames that are not committed yet. */
   isDirty = false;
+  /** A gap frame did not fit: it is tried again when there may be room. */
+  isGapDue = false;
   isEnded = false;
 
   readonly #native: Native;
@@ -83,6 +86,7 @@ export class Connection {
   #watch: Watch | undefined;
   #lossesBySlot: Map<number, SlotLosses> | undefined;
   readonly #info = new Float64Array(RingInfo.size / 8);
+  #isDrainDue = false;
 
   private constructor(
     native: Native,
@@ -171,10 +175,20 @@ export class Connection {
     try {
       const outcome = this.link.drain((message) => this.#onMessage(message));
       if (outcome === "end") this.#events.onEnd(this, "consumer-gone");
-      else if (outcome === "more") setTimeout(() => this.drain(), 0);
+      else if (outcome === "more") this.#drainLater();
     } catch {
       this.#events.onEnd(this, "peer-corrupt");
     }
+  }
+
+  /** The rest of what it has to say, after the event loop has had its turn. */
+  #drainLater(): void {
+    if (this.#isDrainDue) return;
+    this.#isDrainDue = true;
+    setImmediate(() => {
+      this.#isDrainDue = false;
+      this.drain();
+    });
   }
 
   #onMessage(message: Message): void {
@@ -235,8 +249,8 @@ export class Connection {
       pid: this.link.peer.pid,
       uid: this.link.peer.uid,
       connectedAt: this.connectedAt,
-      accounts: this.accounts.length,
-      owners: this.owners.length,
+      accounts: this.accounts,
+      owners: this.owners,
       transactions: this.transactions,
       ring: {
         capacityBytes: this.capacityBytes,

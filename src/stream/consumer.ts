@@ -18,6 +18,7 @@ import {
   decodeRefusal,
   encodeEmpty,
   encodeGoodbye,
+  encodeHello,
   encodeSubscribe,
   KEYS_PER_MESSAGE_MAX,
   type Message,
@@ -42,6 +43,8 @@ export interface ConsumerOptions {
   readonly requestTimeoutMs?: number;
   /** A label that the sender shows for this consumer: at most 64 bytes of UTF-8. */
   readonly name?: string;
+  /** Other users whose senders are trusted, by uid. Default: only one's own, and root. */
+  readonly uids?: readonly number[];
 }
 
 /** What a consumer has seen so far. Counts since `setupConsumer`. */
@@ -70,6 +73,8 @@ const CONNECT_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 30_000;
 /** A loop that always finds a frame still lets timers and sockets run: after that many frames, or that long. */
 const FRAMES_PER_TURN = BATCH_MAX;
+/** Updates of other kinds that one `tryNext…` puts aside at most: it never waits, also not for an end of them. */
+const TAKEN_PER_TRY = 4096;
 const CLOCK_EVERY = 16;
 const TURN_MS = 2;
 
@@ -86,7 +91,7 @@ function assertTimeout(value: number, name: string): number {
 /**
  * Connects to the sender at `path` and maps its ring. Slots come from now on; accounts and transactions by `subscribe`.
  * @returns The consumer. It keeps the process alive until `close()` or `unref()`.
- * @throws {QlasterError} `CONNECT_NO_SENDER`, `CONNECT_REFUSED`, `CONNECT_TIMEOUT`, `CONNECT_VERSION`,
+ * @throws {QlasterError} `CONNECT_NO_SENDER`, `CONNECT_REFUSED`, `CONNECT_TIMEOUT`, `CONNECT_VERSION`, `CONNECT_UID`,
  * `CONNECT_PROTOCOL`, `REGION_REFUSED`, `NATIVE_…`
  *
  * @example
@@ -109,8 +114,9 @@ export async function setupConsumer(path: string, options: ConsumerOptions = {})
   }
   const connectTimeoutMs = assertTimeout(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, "connectTimeoutMs");
   const requestTimeoutMs = assertTimeout(options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, "requestTimeoutMs");
+  const hello = encodeHello(options.name ?? "");
   const native = await load();
-  const granted = await connect(native, path, options.name ?? "", connectTimeoutMs, options.signal);
+  const granted = await connect(native, path, hello, connectTimeoutMs, options.uids ?? [], options.signal);
   return new Consumer(native, path, granted, idle, requestTimeoutMs, options.signal);
 }
 
@@ -129,8 +135,9 @@ export class Consumer implements AsyncDisposable {
   readonly #requests: Requests;
   #ended: { readonly reason: EndReason } | undefined;
   #resolveEnded!: (end: { readonly reason: EndReason }) => void;
-  /** The sender's sockets are closed: what is in the ring is all there will be. */
-  #isSenderGone = false;
+  /** Why it will end once what is in the ring has been read: the sender's sockets are closed, or said nonsense. */
+  #pendingEnd: "sender-gone" | "peer-corrupt" | undefined;
+  #isDrainDue = false;
   /** Inside `poll`'s handler: what voids views waits until it returns. */
   #isPolling = false;
   #isWaiting = false;
@@ -160,7 +167,7 @@ export class Consumer implements AsyncDisposable {
     this.whenEnded = new Promise((resolve) => this.#resolveEnded = resolve);
     granted.handler.onWake = () => this.#onWake();
     granted.link.onSentLater = () => void native.wakeNotify(granted.senderWake);
-    granted.handler.onClose = () => this.#onSenderGone();
+    granted.handler.onClose = () => this.#endAfterReading("sender-gone");
     if (signal?.aborted === true) void this.close();
     else signal?.addEventListener("abort", this.#onAbort, { once: true });
     // What came while the grant was on its way has poked a handler that is no longer there.
@@ -212,6 +219,7 @@ export class Consumer implements AsyncDisposable {
    */
   async next(timeoutMs?: number): Promise<UpdateView | undefined> {
     this.#assertIdle();
+    if (Number.isNaN(timeoutMs)) throw new RangeError("timeoutMs must be a number of milliseconds, not NaN");
     const deadline = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
     this.#isWaiting = true;
     try {
@@ -240,10 +248,7 @@ export class Consumer implements AsyncDisposable {
         }
         return this.next().then((value) => value === undefined ? { value, done: true } : { value, done: false });
       },
-      return: () => {
-        this.#reader.release();
-        return Promise.resolve({ value: undefined, done: true });
-      },
+      return: () => Promise.resolve({ value: undefined, done: true }),
     };
   }
 
@@ -285,7 +290,7 @@ export class Consumer implements AsyncDisposable {
 
   #tryNext<Kind extends QueueKind>(kind: Kind): Copies[Kind] | undefined {
     this.#assertIdle();
-    while (this.#queues.isEmpty(kind)) {
+    for (let taken = 0; taken < TAKEN_PER_TRY && this.#queues.isEmpty(kind); taken++) {
       const update = this.#take();
       if (update === undefined) break;
       this.#queues.keep(update);
@@ -327,7 +332,7 @@ export class Consumer implements AsyncDisposable {
     const reason = this.#reader.end;
     if (reason !== undefined) return this.#end(reason);
     // Judged after a look that found nothing, and the flag was set before the look: nothing can have come since.
-    if (this.#isSenderGone && !this.#reader.refill()) this.#end(this.#reader.end ?? "sender-gone");
+    if (this.#pendingEnd !== undefined && !this.#reader.refill()) this.#end(this.#reader.end ?? this.#pendingEnd);
   }
 
   #throwUnlessQuiet(): undefined {
@@ -337,7 +342,8 @@ export class Consumer implements AsyncDisposable {
   }
 
   #lostError(): QlasterError {
-    const reason = this.#ended!.reason;
+    // Not ended yet: there is still something to read.
+    const reason = this.#ended?.reason ?? this.#reader.announcedEnd ?? this.#pendingEnd ?? "sender-gone";
     return new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}" (${reason})`, { reason });
   }
 
@@ -385,7 +391,7 @@ export class Consumer implements AsyncDisposable {
   }
 
   #request(encode: (id: number) => Uint8Array): Promise<Message> {
-    if (this.#ended !== undefined || this.#isSenderGone) return Promise.reject(this.#requestError());
+    if (this.#ended !== undefined || this.#pendingEnd !== undefined) return Promise.reject(this.#requestError());
     return this.#requests.ask((id) => {
       this.#granted.link.send(encode(id));
       this.#native.wakeNotify(this.#granted.senderWake);
@@ -393,21 +399,19 @@ export class Consumer implements AsyncDisposable {
   }
 
   #requestError(): QlasterError {
-    return this.#ended === undefined // gone, and there is still something to read
-      ? new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}"`, { reason: "sender-gone" })
-      : this.#ended.reason === "closed"
+    return this.#ended?.reason === "closed"
       ? new QlasterError("CONSUMER_CLOSED", `Cannot ask the sender at "${this.path}"`)
       : this.#lostError();
   }
 
   #onWake(): void {
-    if (this.#ended !== undefined) return;
+    if (this.#ended !== undefined || this.#pendingEnd === "peer-corrupt") return this.#idle.wakeUp();
     try {
       const outcome = this.#granted.link.drain((message) => this.#onMessage(message));
-      if (outcome === "end") this.#onSenderGone();
-      else if (outcome === "more") setTimeout(() => this.#onWake(), 0);
+      if (outcome === "end") this.#endAfterReading("sender-gone");
+      else if (outcome === "more") this.#drainLater();
     } catch {
-      this.#end("peer-corrupt");
+      this.#endAfterReading("peer-corrupt");
     }
     this.#idle.wakeUp();
   }
@@ -431,8 +435,20 @@ export class Consumer implements AsyncDisposable {
     this.#requests.answer(message);
   }
 
-  #onSenderGone(): void {
-    this.#isSenderGone = true;
+  /** The rest of what the sender has to say, after the event loop has had its turn. */
+  #drainLater(): void {
+    if (this.#isDrainDue) return;
+    this.#isDrainDue = true;
+    setImmediate(() => {
+      this.#isDrainDue = false;
+      this.#onWake();
+    });
+  }
+
+  #endAfterReading(reason: "sender-gone" | "peer-corrupt"): void {
+    if (this.#pendingEnd !== undefined || this.#ended !== undefined) return;
+    this.#pendingEnd = reason;
+    this.#reader.freeze();
     this.#requests.rejectAll(this.#requestError());
     // With nothing left to read it is over now, even if nobody reads. But who holds a view keeps it until he asks again.
     const isUnread = this.#isPolling || this.#isWaiting || this.#reader.ready > 0 || this.#reader.isHeld;

@@ -25,6 +25,8 @@ import { SlotCounter } from "./slot_counter.ts";
 /** Most connections at a time. */
 export const CONNECTIONS_MAX = 1024;
 const TARGET_WORDS = OfferTarget.size / 4;
+const PUBKEY_WORD = (FrameHeader.size + AccountBody.pubkey) / 4;
+const OWNER_WORD = (FrameHeader.size + AccountBody.owner) / 4;
 
 /** One sender's order of updates and its consumers. */
 export class Fanout {
@@ -71,12 +73,8 @@ export class Fanout {
 
   /** Adds to a connection's filter. In force for every update with a greater sequence than the present one. */
   subscribe(connection: Connection, request: SubscribeRequest): void {
-    for (const key of request.accounts as Uint8Array[]) {
-      if (this.#accountIndex.add(key, connection)) connection.accounts.push(key);
-    }
-    for (const key of request.owners as Uint8Array[]) {
-      if (this.#ownerIndex.add(key, connection)) connection.owners.push(key);
-    }
+    for (const key of request.accounts) if (this.#accountIndex.add(key, connection)) connection.accounts++;
+    for (const key of request.owners) if (this.#ownerIndex.add(key, connection)) connection.owners++;
     if (request.transactions) {
       connection.transactions = true;
       this.#transactionConsumers.add(connection);
@@ -86,12 +84,17 @@ export class Fanout {
 
   /** Forgets a connection that has ended. */
   remove(connection: Connection): void {
-    for (const key of connection.accounts) this.#accountIndex.remove(key, connection);
-    for (const key of connection.owners) this.#ownerIndex.remove(key, connection);
+    if (connection.accounts > 0) this.#accountIndex.remove(connection);
+    if (connection.owners > 0) this.#ownerIndex.remove(connection);
     this.#transactionConsumers.delete(connection);
     this.#connections.delete(connection);
     const dirtyAt = this.#dirty.indexOf(connection);
     if (dirtyAt >= 0) this.#dirty.splice(dirtyAt, 1);
+  }
+
+  /** Keys in the index, those of all consumers. */
+  get keys(): number {
+    return this.#accountIndex.size + this.#ownerIndex.size;
   }
 
   // Publishing. Outside a batch each update is committed by itself.
@@ -128,9 +131,9 @@ export class Fanout {
     const slot = Number(update.slot);
     this.#slotCounter.countAccount(slot);
     this.#matched.length = 0;
-    const head = this.#encoder.head;
-    this.#match(this.#accountIndex.get(head, FrameHeader.size + AccountBody.pubkey));
-    if (!this.#ownerIndex.isEmpty) this.#match(this.#ownerIndex.get(head, FrameHeader.size + AccountBody.owner));
+    const words = this.#encoder.headWords;
+    if (this.#accountIndex.size > 0) this.#match(this.#accountIndex.get(words, PUBKEY_WORD));
+    if (this.#ownerIndex.size > 0) this.#match(this.#ownerIndex.get(words, OWNER_WORD));
     return this.#deliver("account", slot);
   }
 
@@ -232,9 +235,7 @@ export class Fanout {
       case Status.tooLarge:
         this.#countLoss(connection, kind, slot);
         // It can never fit this ring: a loss, which a gap frame reports at once, and not an eviction.
-        this.#markEncoder.startBatch();
-        this.#markEncoder.gap(this.sequence, connection.lost);
-        this.#offerMark(connection); // if even that does not fit, the next frame's `lost` says it
+        this.reportGap(connection);
         return false;
       case Status.full:
         // Frames of an open batch are room that the consumer can't give back: show them, look again.
@@ -251,6 +252,13 @@ export class Fanout {
     }
   }
 
+  /** Tells a connection of its losses, now or when there is room: `connection.isGapDue` says which. */
+  reportGap(connection: Connection): void {
+    this.#markEncoder.startBatch();
+    this.#markEncoder.gap(this.sequence, connection.lost);
+    connection.isGapDue = !this.#offerMark(connection);
+  }
+
   #countLoss(connection: Connection, kind: Update["kind"], slot: number): void {
     connection.countLoss(kind, slot);
     this.lost++;
@@ -263,9 +271,9 @@ export class Fanout {
     return this.#native.ringOffer(head, headLength, tail, tail.length, this.#markTarget, 1, 0) === 1;
   }
 
-  #offerMark(connection: Connection): void {
+  #offerMark(connection: Connection): boolean {
     const { head, headLength, tail } = this.#markEncoder;
     this.#markTarget[0] = connection.ring;
-    this.#native.ringOffer(head, headLength, tail, tail.length, this.#markTarget, 1, 1);
+    return this.#native.ringOffer(head, headLength, tail, tail.length, this.#markTarget, 1, 1) === 1;
   }
 }

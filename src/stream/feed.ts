@@ -5,6 +5,7 @@
  * @module
  */
 
+import { setImmediate } from "node:timers";
 import type { Update } from "../types.ts";
 
 /** What a feed needs of its sender. */
@@ -17,6 +18,8 @@ export interface Stage {
 const BATCH_MAX = 256;
 /** Microtasks in which a source that has a value at hand can deliver it: an async generator takes three. */
 const PATIENCE_TICKS = 8;
+/** A source that never makes us wait still lets timers and sockets run, after that many milliseconds. */
+const TURN_MS = 2;
 
 type Item = Update | readonly Update[];
 
@@ -28,15 +31,25 @@ export async function feed(stage: Stage, source: AsyncIterable<Item>, signals: r
   const iterator = source[Symbol.asyncIterator]();
   const stop = new Stop(signals);
   let staged = 0;
+  let turnAt = performance.now() + TURN_MS;
   try {
     while (!stop.isAborted) {
+      if (performance.now() >= turnAt) {
+        stage.commit();
+        staged = 0;
+        await new Promise<void>((resolve) => void setImmediate(resolve));
+        turnAt = performance.now() + TURN_MS;
+        continue;
+      }
       const next = iterator.next();
       if (staged > 0 && !(await settlesSoon(next))) {
         stage.commit();
         staged = 0;
+        turnAt = Infinity; // a wait for the world is a turn: counted anew below
       }
       const result = await stop.orElse(next);
       if (result === undefined || result.done === true || stop.isAborted) break;
+      if (turnAt === Infinity) turnAt = performance.now() + TURN_MS;
       const item = result.value;
       for (const update of Array.isArray(item) ? item as readonly Update[] : [item as Update]) {
         stage.stage(update);
@@ -71,16 +84,17 @@ async function settlesSoon(promise: Promise<unknown>): Promise<boolean> {
  */
 class Stop {
   readonly #signals: readonly AbortSignal[];
+  isAborted: boolean;
   #resolve: (() => void) | undefined;
-  readonly #onAbort = () => this.#resolve?.();
+  readonly #onAbort = () => {
+    this.isAborted = true;
+    this.#resolve?.();
+  };
 
   constructor(signals: readonly AbortSignal[]) {
     this.#signals = signals;
+    this.isAborted = signals.some((signal) => signal.aborted);
     for (const signal of signals) signal.addEventListener("abort", this.#onAbort, { once: true });
-  }
-
-  get isAborted(): boolean {
-    return this.#signals.some((signal) => signal.aborted);
   }
 
   /** What the promise settles to, or undefined on an abort. */

@@ -45,20 +45,20 @@ export class Handshake {
       if (this.#isOver) return;
       if (outcome === "end" || isLate) return this.cancel();
     } catch {
-      if (this.#isOver) this.link.close(); // it sent more than a hello: its connection ends with its link
       return this.cancel();
     }
     this.#timer = setTimeout(() => this.#look(), this.#delayMs);
     this.#delayMs = Math.min(DELAY_MS_MAX, 2 * this.#delayMs);
   }
 
-  #onMessage(message: Message): void {
-    if (this.#isOver) throw protocolError("something follows a hello before it was granted");
+  /** Stops the draining: what follows a hello is the connection's to read. */
+  #onMessage(message: Message): false {
     if (message.kind !== LinkKind.hello) throw protocolError(`kind ${message.kind} is no hello`);
     const hello = decodeHello(message);
     const [wakeFd] = this.link.takeDescriptors(1);
     this.#isOver = true;
     this.#onHello(hello, wakeFd!);
+    return false;
   }
 
   /** Ends it, unless it is over. */

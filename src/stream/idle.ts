@@ -21,6 +21,8 @@ export type IdleStrategy = "adaptive" | "park" | "yield" | "spin";
 /** Every {@linkcode IdleStrategy}. */
 export const IDLE_STRATEGIES: readonly IdleStrategy[] = ["adaptive", "park", "yield", "spin"];
 
+/** Longer waits, of more than 24 days, have no timer. */
+const TIMER_MS_MAX = 0x7fffffff;
 const SPIN_US = 1000;
 const ADAPTIVE_SPIN_US = 20;
 /** Turns of the event loop that `adaptive` gives a stream that has just been busy. */
@@ -85,7 +87,8 @@ export class Idle {
         clearTimeout(timer);
         resolve();
       };
-      if (deadline !== Infinity) timer = setTimeout(() => this.#wakeUp?.(), Math.max(0, deadline - performance.now()));
+      const left = Math.max(0, deadline - performance.now());
+      if (left <= TIMER_MS_MAX) timer = setTimeout(() => this.#wakeUp?.(), left);
     });
     this.#native.ringUnpark(this.#ring);
   }

@@ -5,14 +5,14 @@
  * @module
  */
 
-import { LINK_DESCRIPTORS_MAX, LinkHeader, Status } from "../native/abi.generated.ts";
+import { LINK_BODY_BYTES_MAX, LINK_DESCRIPTORS_MAX, LinkHeader, Status } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { errorFromStatus } from "../errors.ts";
 import { decodeHeader, type Message, protocolError } from "../wire/messages.ts";
 
 const RECEIVE_BYTES = 16 * 1024;
-/** Receives per `drain`: a peer that never stops talking must not hold the event loop. */
-const RECEIVES_PER_DRAIN = 64;
+/** Longest `drain`, in milliseconds: a peer that never stops talking must not hold the event loop. */
+const DRAIN_MS = 2;
 const RETRY_MS = 2;
 const NO_DESCRIPTORS = new Int32Array(1);
 
@@ -28,14 +28,19 @@ interface Pending {
   descriptors: Int32Array | undefined;
 }
 
-/** What `drain` found: everything was read, there is more, or the other side closed. */
+/** What `drain` found: everything was read, there is or may be more, or the other side closed. */
 export type DrainOutcome = "idle" | "more" | "end";
+
+/** Takes a message. False stops the draining: what follows is left for the next. */
+export type OnMessage = (message: Message) => unknown;
 
 /** One end of a link. */
 export class Link {
   readonly peer: LinkPeer;
   /** How many descriptors the next message may bring; 0 after it came. */
   descriptorsExpected: number;
+  /** Longest body that is accepted. */
+  bodyBytesMax: number;
   /** Something that had to wait went into the socket: wake the peer for it, since nobody else will (design D7). */
   onSentLater: (() => void) | undefined;
 
@@ -44,6 +49,8 @@ export class Link {
   readonly #queueBytesMax: number;
   readonly #queue: Pending[] = [];
   #queueBytes = 0;
+  /** The kernel refused a message, such as for too many descriptors under way. */
+  #hasFailed = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #buffer: Uint8Array = new Uint8Array(RECEIVE_BYTES);
   #filled = 0;
@@ -54,7 +61,12 @@ export class Link {
   /**
    * @param options.queueBytesMax Most bytes that wait for a peer that does not read; beyond, `send` throws.
    */
-  constructor(native: Native, handle: number, options: { descriptorsExpected: number; queueBytesMax: number }) {
+  constructor(
+    native: Native,
+    handle: number,
+    options: { descriptorsExpected: number; queueBytesMax: number; bodyBytesMax?: number },
+  ) {
+    this.bodyBytesMax = options.bodyBytesMax ?? LINK_BODY_BYTES_MAX;
     this.#native = native;
     this.#handle = handle;
     this.descriptorsExpected = options.descriptorsExpected;
@@ -83,7 +95,7 @@ export class Link {
 
   /** Whether everything went into the socket. */
   get isSent(): boolean {
-    return this.#queue.length === 0;
+    return this.#queue.length === 0 && !this.#hasFailed;
   }
 
   /** Tries again what did not fit. Never throws: a closed peer is found by `drain`. */
@@ -99,6 +111,7 @@ export class Link {
         return;
       }
       if (sent < 0) {
+        this.#hasFailed = sent !== Status.endOfStream; // a peer that is gone is found by `drain`
         this.#queue.length = 0;
         this.#queueBytes = 0;
         return;
@@ -117,46 +130,44 @@ export class Link {
   }
 
   /**
-   * Reads what is there and hands over whole messages.
+   * Reads what is there and hands over whole messages, for at most two milliseconds.
    * @throws {QlasterError} `LINK_PROTOCOL` for nonsense; what `onMessage` throws.
    */
-  drain(onMessage: (message: Message) => void): DrainOutcome {
-    for (let round = 0; round < RECEIVES_PER_DRAIN; round++) {
+  drain(onMessage: OnMessage): DrainOutcome {
+    const deadline = performance.now() + DRAIN_MS;
+    // First what an earlier draining left.
+    while (this.#deliver(onMessage, deadline)) {
       if (this.#closed) return "idle";
       const room = this.#buffer.subarray(this.#filled);
-      const status = this.#native.linkReceive(
-        this.#handle,
-        room,
-        room.length,
-        this.#received,
-        this.descriptorsExpected,
-      );
+      const expected = this.descriptorsExpected;
+      const status = this.#native.linkReceive(this.#handle, room, room.length, this.#received, expected);
       if (status === Status.wouldBlock) return "idle";
       if (status === Status.endOfStream) return "end";
       if (status < 0) throw errorFromStatus(status, "Cannot receive from a link");
       for (let i = 0; i < this.#received[0]!; i++) this.#descriptors.push(this.#received[1 + i]!);
-      this.descriptorsExpected = Math.max(0, this.descriptorsExpected - this.#received[0]!);
+      this.descriptorsExpected = Math.max(0, expected - this.#received[0]!);
       this.#filled += status;
-      this.#deliver(onMessage);
     }
-    return "more";
+    return this.#closed ? "idle" : "more";
   }
 
-  #deliver(onMessage: (message: Message) => void): void {
+  /** Hands over the whole messages in the buffer. False if it stopped before it had seen them all. */
+  #deliver(onMessage: OnMessage, deadline: number): boolean {
     let at = 0;
-    while (this.#filled - at >= LinkHeader.size) {
-      const header = decodeHeader(this.#buffer.subarray(at, at + LinkHeader.size));
+    let goesOn = true;
+    while (goesOn && this.#filled - at >= LinkHeader.size) {
+      const header = decodeHeader(this.#buffer.subarray(at, at + LinkHeader.size), this.bodyBytesMax);
       const size = LinkHeader.size + header.bodyLength;
       if (this.#filled - at < size) {
         this.#makeRoom(at, size);
-        at = 0;
-        break;
+        return true;
       }
       const body = this.#buffer.slice(at + LinkHeader.size, at + size);
       at += size;
-      onMessage({ kind: header.kind, requestId: header.requestId, body });
-      if (this.#closed) return;
+      goesOn = onMessage({ kind: header.kind, requestId: header.requestId, body }) !== false;
+      if (this.#closed) return false;
       if (this.#descriptors.length > 0) throw protocolError("it brought descriptors that nobody asked for");
+      if (performance.now() >= deadline) goesOn = false;
     }
     if (at > 0) {
       this.#buffer.copyWithin(0, at, this.#filled);
@@ -164,6 +175,7 @@ export class Link {
     }
     // A long message is over: give its memory back.
     if (this.#filled === 0 && this.#buffer.length > RECEIVE_BYTES) this.#buffer = new Uint8Array(RECEIVE_BYTES);
+    return goesOn;
   }
 
   /** Moves the unread bytes to the front of a buffer that holds the message which they begin. */

@@ -28,6 +28,25 @@ const REASON_OF_WIRE: Partial<Record<number, EndReason>> = {
   [WireReason.peerCorrupt]: "peer-corrupt",
 };
 
+/** How long the addresses of a closed ring stay taken, and of how many at most. */
+const RETIRED_MS = 30_000;
+const RETIRED_MAX = 64;
+const retired: (() => void)[] = [];
+
+/** Frees a ring's addresses when nothing that began while its views were valid can still be reading. */
+function closeLater(native: Native, ring: number): void {
+  const close = () => {
+    clearTimeout(timer);
+    const at = retired.indexOf(close);
+    if (at >= 0) retired.splice(at, 1);
+    native.close(ring);
+  };
+  const timer = setTimeout(close, RETIRED_MS);
+  (timer as unknown as { unref?: () => void }).unref?.();
+  retired.push(close);
+  if (retired.length > RETIRED_MAX) retired[0]!();
+}
+
 /** The consumer's end of a ring. */
 export class RingReader {
   readonly #native: Native;
@@ -42,6 +61,10 @@ export class RingReader {
   /** Bytes of the frames that were handed out and not given back. */
   #readBytes = 0;
   #end: EndReason | undefined;
+  /** A goodbye was read: nothing may follow it. */
+  #hasGoodbye = false;
+  /** Bytes that may still be read: all that there are, once the sender is not to be listened to any longer. */
+  #budget = Infinity;
   #isClosed = false;
 
   frames = 0;
@@ -82,12 +105,13 @@ export class RingReader {
       if (this.#index === this.#count && !this.refill()) return undefined;
       // Room for large frames goes back before the batch is over.
       if (this.#readBytes >= this.#capacity / 8) this.release();
+      if (this.#hasGoodbye) return this.#stop("peer-corrupt");
       const index = this.#index++;
       const size = frameSize(this.#records, index);
       this.#readBytes += size;
       const view = this.#views.at(this.#records, index);
       if (view === undefined) {
-        this.#onMark(index);
+        this.#onGoodbye(index);
         continue;
       }
       this.frames++;
@@ -100,18 +124,43 @@ export class RingReader {
   /** Asks for the next batch. False if there is none; then `end` may say why. */
   refill(): boolean {
     if (this.#isClosed || this.#end !== undefined) return false;
+    if (this.#budget <= 0) {
+      this.#end = this.announcedEnd; // the sender may have said why before it went
+      return false;
+    }
     this.release();
     let count = this.#native.ringPoll(this.#ring, this.#records, BATCH_MAX);
-    if (count === 1 && this.#records[PollRecord.kind / 4] === FrameKind.goodbye) {
+    if (count === 1 && this.#records[PollRecord.kind / 4] === FrameKind.goodbye && !this.#hasGoodbye) {
       // Alone it is nothing to read: what counts is the end behind it.
+      this.#onGoodbye(0);
       this.#native.ringRelease(this.#ring, frameSize(this.#records, 0));
       count = this.#native.ringPoll(this.#ring, this.#records, BATCH_MAX);
     }
     this.#index = 0;
     this.#count = Math.max(0, count);
+    for (let i = 0; this.#budget < Infinity && i < this.#count; i++) this.#budget -= frameSize(this.#records, i);
     if (count >= 0) return count > 0;
-    this.#end = count === Status.endOfStream ? this.#closingReason() : "peer-corrupt";
+    this.#end = count === Status.endOfStream ? this.announcedEnd ?? "sender-closed" : "peer-corrupt";
     return false;
+  }
+
+  /** Lets what has been published be read, and nothing that comes from now on. */
+  freeze(): void {
+    if (this.#budget === Infinity) this.#budget = this.usedBytes;
+  }
+
+  /** Why the sender says that it has ended, whether or not everything has been read; undefined while it goes on. */
+  get announcedEnd(): EndReason | undefined {
+    if (this.#isClosed) return this.#end;
+    this.#native.ringInfo(this.#ring, this.#info);
+    const closing = this.#info[RingInfo.closing / 8]!;
+    return closing === 0 ? undefined : REASON_OF_WIRE[closing] ?? "sender-closed";
+  }
+
+  #stop(reason: EndReason): undefined {
+    this.#end = reason;
+    this.#index = this.#count;
+    return undefined;
   }
 
   /** Gives back what was handed out. */
@@ -121,14 +170,10 @@ export class RingReader {
     this.#readBytes = 0;
   }
 
-  #onMark(index: number): void {
-    // Only goodbyes have no view; its reason stands in the ring's header too, where it is read once all is drained.
-    if (this.#records[index * RECORD_WORDS + 1] !== FrameKind.goodbye) this.#end = "peer-corrupt";
-  }
-
-  #closingReason(): EndReason {
-    this.#native.ringInfo(this.#ring, this.#info);
-    return REASON_OF_WIRE[this.#info[RingInfo.closing / 8]!] ?? "sender-closed";
+  /** The one kind without a view. Its reason stands in the ring's header too, where it is read once all is drained. */
+  #onGoodbye(index: number): void {
+    this.#hasGoodbye = true;
+    this.lost += this.#views.lostBefore(this.#records, index);
   }
 
   /** Bytes between the sender's cursor and ours. */
@@ -146,8 +191,10 @@ export class RingReader {
     this.#isClosed = true;
     this.#count = 0;
     this.#index = 0;
-    // A view that somebody kept throws from here on, instead of crashing the process.
+    // A view that somebody kept throws from here on, instead of crashing the process. What a runtime does in the
+    // background with bytes of a view that was still valid reads zeros.
     this.#memory.transfer(0);
-    this.#native.close(this.#ring);
+    this.#native.ringRetire(this.#ring);
+    closeLater(this.#native, this.#ring);
   }
 }

@@ -79,8 +79,9 @@ const RING_CAPACITY_DEFAULT = 64 * 1024 * 1024;
 const MEMORY_MAX_DEFAULT = 1024 * 1024 * 1024;
 const CONSUMERS_DEFAULT = 64;
 const HANDSHAKE_TIMEOUT_MS = 5000;
-/** Keys that one consumer may subscribe to. */
-const KEYS_MAX = 1_000_000;
+/** Keys that one consumer may subscribe to, and those of all together: some 76 bytes each. */
+const KEYS_PER_CONSUMER_MAX = 1_000_000;
+const KEYS_MAX = 4_000_000;
 /** How often links are read even if nobody poked us, and cursors are checked even if nothing is published. */
 const SWEEP_MS = 1000;
 /** Updates of one batch after which it is committed all the same, so that consumers start early. */
@@ -273,7 +274,8 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Calls `listener` for each accepted subscription, after it is in force and acknowledged.
+   * Calls `listener` for each accepted subscription, after it is in force and acknowledged. What it throws is an
+   * uncaught error of your process.
    * @returns A function that ends it.
    */
   onSubscription(listener: (event: SubscriptionEvent) => void): () => void {
@@ -282,7 +284,7 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Calls `listener` when a consumer comes or goes.
+   * Calls `listener` when a consumer comes or goes. What it throws is an uncaught error of your process.
    * @returns A function that ends it.
    */
   onConsumer(listener: (event: ConsumerEvent) => void): () => void {
@@ -320,9 +322,13 @@ export class Sender implements AsyncDisposable {
     const request = decodeSubscribe(message);
     const receivedAt = performance.now();
     const { accounts, owners, transactions } = request;
-    const keys = connection.accounts.length + connection.owners.length + accounts.length + owners.length;
-    if (keys > KEYS_MAX) {
-      const text = `${keys} keys are more than a consumer may have, which is ${KEYS_MAX}`;
+    const fresh = accounts.length + owners.length;
+    const own = connection.accounts + connection.owners + fresh;
+    const all = this.#fanout.keys + fresh;
+    if (own > KEYS_PER_CONSUMER_MAX || all > KEYS_MAX) {
+      const text = own > KEYS_PER_CONSUMER_MAX
+        ? `${own} keys are more than a consumer may have, which is ${KEYS_PER_CONSUMER_MAX}`
+        : `${all} keys of all consumers are more than a sender keeps, which is ${KEYS_MAX}`;
       return connection.tell(encodeRefusal(message.requestId, { status: Status.memoryLimit, text }));
     }
     this.#fanout.subscribe(connection, request);
@@ -352,17 +358,18 @@ export class Sender implements AsyncDisposable {
     this.#emit(this.#consumerListeners, { type: "disconnected", consumer: connection.info(), reason });
   }
 
-  /** Listeners run after us, so that they may publish and close; what they throw is theirs. */
+  /** Listeners run after us, so that they may publish and close. What they throw is an uncaught error of the process. */
   #emit<E>(listeners: Set<(event: E) => void>, event: E): void {
     for (const listener of listeners) queueMicrotask(() => listener(event));
   }
 
-  /** Finds what no wake tells: a link that was closed behind a wake that was not, a cursor that can't be. */
+  /** Finds what no wake tells: a link closed behind a wake that is not, a cursor that can't be, room for a due gap. */
   #onSweep(): void {
     void this.#acceptor?.sweep();
     for (const connection of [...this.#connections.values()]) {
       connection.drain();
       if (!connection.isEnded && !connection.refresh()) this.#end(connection, "peer-corrupt");
+      if (!connection.isEnded && connection.isGapDue) this.#fanout.reportGap(connection);
     }
   }
 

@@ -519,6 +519,12 @@ export class Views {
     return view;
   }
 
+  /** The `lost` of a record's frame, whatever its kind. */
+  lostBefore(records: Uint32Array, index: number): number {
+    this.#gap.bind(records, index);
+    return this.#gap.lost;
+  }
+
   #of(kind: number): UpdateView | undefined {
     switch (kind) {
       case FrameKind.account:

@@ -65,6 +65,8 @@ function signatureOf(bytes: ReadonlyUint8Array): Uint8Array {
 export class FrameEncoder {
   /** Starts the frame: `headLength` bytes of it count. */
   readonly head: Uint8Array;
+  /** The same, as the filter index wants keys. */
+  readonly headWords: Uint32Array;
   headLength = 0;
   /** Follows the head in the frame. */
   tail: Uint8Array = NOTHING;
@@ -74,6 +76,7 @@ export class FrameEncoder {
   constructor() {
     const buffer = new ArrayBuffer(FrameHeader.size + AccountBody.size + SIGNATURE_SIZE);
     this.head = new Uint8Array(buffer);
+    this.headWords = new Uint32Array(buffer);
     this.#view = new DataView(buffer);
   }
 

@@ -14,6 +14,7 @@ import {
   LAYOUT_VERSION,
   LINK_BODY_BYTES_MAX,
   LINK_MAGIC,
+  LINK_VERSION,
   LinkHeader,
   LinkKind,
   NAME_BYTES_MAX,
@@ -70,7 +71,7 @@ function frame(kind: number, requestId: number, bodyLength: number): { bytes: Ui
   const bytes = new Uint8Array(LinkHeader.size + bodyLength);
   const header = new DataView(bytes.buffer);
   header.setUint32(LinkHeader.magic, LINK_MAGIC, true);
-  header.setUint16(LinkHeader.version, LAYOUT_VERSION, true);
+  header.setUint16(LinkHeader.version, LINK_VERSION, true);
   header.setUint16(LinkHeader.kind, kind, true);
   header.setUint32(LinkHeader.bodyLength, bodyLength, true);
   header.setUint32(LinkHeader.requestId, requestId, true);
@@ -87,14 +88,17 @@ export function protocolError(what: string): QlasterError {
  * @param bytes At least `LinkHeader.size` of them.
  * @throws {QlasterError} `LINK_PROTOCOL` for another protocol, or a body beyond the limit.
  */
-export function decodeHeader(bytes: Uint8Array): { kind: number; requestId: number; bodyLength: number } {
+export function decodeHeader(
+  bytes: Uint8Array,
+  bodyBytesMax: number = LINK_BODY_BYTES_MAX,
+): { kind: number; requestId: number; bodyLength: number } {
   const header = new DataView(bytes.buffer, bytes.byteOffset, LinkHeader.size);
   const magic = header.getUint32(LinkHeader.magic, true);
   if (magic !== LINK_MAGIC) throw protocolError(`it starts with 0x${magic.toString(16)}`);
+  const version = header.getUint16(LinkHeader.version, true);
+  if (version !== LINK_VERSION) throw protocolError(`its header is of version ${version}, ours of ${LINK_VERSION}`);
   const bodyLength = header.getUint32(LinkHeader.bodyLength, true);
-  if (bodyLength > LINK_BODY_BYTES_MAX) {
-    throw protocolError(`its body has ${bodyLength} bytes, the limit is ${LINK_BODY_BYTES_MAX}`);
-  }
+  if (bodyLength > bodyBytesMax) throw protocolError(`its body has ${bodyLength} bytes, the limit is ${bodyBytesMax}`);
   return {
     kind: header.getUint16(LinkHeader.kind, true),
     requestId: header.getUint32(LinkHeader.requestId, true),

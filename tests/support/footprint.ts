@@ -11,9 +11,12 @@ export interface Footprint {
   readonly descriptors: readonly string[];
   /** Mappings of our regions. */
   readonly mappings: readonly string[];
-  /** Names of the threads. */
+  /** Names of the threads, without those by which a runtime names its own helpers: it starts them when it likes. */
   readonly threads: readonly string[];
 }
+
+/** A thread of ours would have its parent's name: the library names none. */
+const HELPERS = /^(JITWorker|Heap Helper|.*ollector Thread|Bun Pool|HTTP Client|V8 |tokio)/;
 
 type Pid = number | "self";
 
@@ -31,7 +34,8 @@ export function footprintOf(pid: Pid): Footprint {
   return {
     descriptors: list(`/proc/${pid}/fd`, (path) => readlinkSync(path)).sort(),
     mappings: readFileSync(`/proc/${pid}/maps`, "utf8").split("\n").filter((line) => line.includes("/memfd:qlaster")),
-    threads: list(`/proc/${pid}/task`, (path) => readFileSync(`${path}/comm`, "utf8").trim()).sort(),
+    threads: list(`/proc/${pid}/task`, (path) => readFileSync(`${path}/comm`, "utf8").trim())
+      .filter((name) => !HELPERS.test(name)).sort(),
   };
 }
 

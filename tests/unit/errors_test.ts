@@ -24,7 +24,7 @@ const EXPECTED: Record<keyof typeof Status, string> = {
   sealMissing: "REGION_REFUSED",
   badDescriptor: "REGION_REFUSED",
   tooManyDescriptors: "LINK_PROTOCOL",
-  controlTruncated: "LINK_PROTOCOL",
+  controlTruncated: "SYSTEM",
   pathInUse: "SENDER_PATH_IN_USE",
   pathNotSocket: "SENDER_PATH_NOT_SOCKET",
   directoryUnsafe: "SENDER_DIRECTORY_UNSAFE",

@@ -29,6 +29,7 @@ const af_unix = 1;
 const sock_stream = 1;
 const sol_socket = 0xffff;
 const so_acceptconn = 0x0002;
+const so_linger = 0x0080;
 const so_type = 0x1008;
 const so_nosigpipe = 0x1022;
 const sol_local = 0;
@@ -124,6 +125,12 @@ pub fn init() void {}
 
 pub fn close(fd: i32) Code {
     return codeOf(system.close(fd));
+}
+
+pub fn closeForeign(fd: i32) Code {
+    const at_once: extern struct { on: c_int, seconds: c_int } = .{ .on = 1, .seconds = 0 };
+    _ = system.setsockopt(fd, sol_socket, so_linger, &at_once, @sizeOf(@TypeOf(at_once)));
+    return close(fd);
 }
 
 pub fn duplicate(fd: i32) Code {
@@ -253,6 +260,10 @@ pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool) mod
     return reserved;
 }
 
+pub fn overlay(address: usize, size: usize) mod.Mapped {
+    return mapped(system.mmap(@ptrFromInt(address), size, prot_read, map_private | map_anonymous | map_fixed, -1, 0));
+}
+
 pub fn unmap(address: usize, size: usize) void {
     _ = system.munmap(address, size);
 }
@@ -334,6 +345,11 @@ fn socketOption(fd: i32, option: c_int) Code {
     return if (code < 0) code else value;
 }
 
+/// There is no such option here: the kernel drops descriptors at a plain read.
+pub fn refuseDescriptors(fd: i32) void {
+    _ = fd;
+}
+
 pub fn isUnixStream(fd: i32) bool {
     var address: SockaddrUn = .{};
     var size: u32 = @sizeOf(SockaddrUn);
@@ -395,7 +411,7 @@ pub fn receiveMessage(fd: i32, buffer: []u8, out: []i32, truncated: *bool) mod.R
                 if (received.descriptor_count < out.len) {
                     out[received.descriptor_count] = descriptor;
                 } else {
-                    _ = close(descriptor);
+                    _ = closeForeign(descriptor);
                 }
                 received.descriptor_count += 1;
             }

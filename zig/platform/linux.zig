@@ -47,6 +47,13 @@ pub fn close(fd: i32) Code {
     return codeOf(linux.close(fd));
 }
 
+/// Closes what a peer handed over. A TCP socket with a linger time would make `close` wait for as long as the peer wants.
+pub fn closeForeign(fd: i32) Code {
+    const at_once: extern struct { on: i32, seconds: i32 } = .{ .on = 1, .seconds = 0 };
+    _ = linux.setsockopt(fd, linux.SOL.SOCKET, linux.SO.LINGER, @ptrCast(&at_once), @sizeOf(@TypeOf(at_once)));
+    return close(fd);
+}
+
 pub fn duplicate(fd: i32) Code {
     const dup_cloexec = 1030; // F_DUPFD_CLOEXEC
     return codeOf(linux.fcntl(fd, dup_cloexec, 3));
@@ -194,6 +201,12 @@ pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool) mod
     return reserved;
 }
 
+/// Private read-only zeros in the place of a mapping.
+pub fn overlay(address: usize, size: usize) mod.Mapped {
+    const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true, .FIXED = true };
+    return mapped(linux.mmap(@ptrFromInt(address), size, protection(false), flags, -1, 0));
+}
+
 pub fn unmap(address: usize, size: usize) void {
     _ = linux.munmap(@ptrFromInt(address), size);
 }
@@ -246,6 +259,13 @@ fn socketOption(fd: i32, option: u32) Code {
     var size: linux.socklen_t = @sizeOf(i32);
     const code = codeOf(linux.getsockopt(fd, linux.SOL.SOCKET, option, @ptrCast(&value), &size));
     return if (code < 0) code else value;
+}
+
+/// Makes sending descriptors to this socket an error of who tries (Linux 6.16; before, the kernel drops them at the read).
+pub fn refuseDescriptors(fd: i32) void {
+    const so_passrights = 83;
+    const off: i32 = 0;
+    _ = linux.setsockopt(fd, linux.SOL.SOCKET, so_passrights, @ptrCast(&off), @sizeOf(i32));
 }
 
 pub fn isUnixStream(fd: i32) bool {
@@ -330,7 +350,7 @@ pub fn receiveMessage(fd: i32, buffer: []u8, out: []i32, truncated: *bool) mod.R
                 if (received.descriptor_count < out.len) {
                     out[received.descriptor_count] = descriptor;
                 } else {
-                    _ = close(descriptor);
+                    _ = closeForeign(descriptor);
                 }
                 received.descriptor_count += 1;
             }

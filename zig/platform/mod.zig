@@ -57,6 +57,7 @@ pub const Received = struct {
 
 pub const init = system.init;
 pub const close = system.close;
+pub const closeForeign = system.closeForeign;
 pub const duplicate = system.duplicate;
 pub const getPid = system.getPid;
 pub const effectiveUid = system.effectiveUid;
@@ -71,6 +72,7 @@ pub const memorySeal = system.memorySeal;
 pub const memoryCheck = system.memoryCheck;
 pub const map = system.map;
 pub const mapRing = system.mapRing;
+pub const overlay = system.overlay;
 pub const unmap = system.unmap;
 
 pub const socketStream = system.socketStream;
@@ -80,6 +82,7 @@ pub const socketListen = system.socketListen;
 pub const socketAccept = system.socketAccept;
 pub const socketConnect = system.socketConnect;
 pub const socketPeer = system.socketPeer;
+pub const refuseDescriptors = system.refuseDescriptors;
 pub const isUnixStream = system.isUnixStream;
 pub const setNonBlocking = system.setNonBlocking;
 pub const sendMessage = system.sendMessage;

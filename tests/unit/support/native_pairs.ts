@@ -22,11 +22,11 @@ export function linkHandles(native: Native): [ours: number, theirs: number] {
   }) as [number, number];
 }
 
-/** Two connected sockets. */
+/** Two connected sockets. Descriptors travel from the second to the first only: that is how wakes are made. */
 export function socketPair(native: Native): [number, number] {
   const pair = new Int32Array(2);
   assert.equal(native.wakeCreate(pair), 0);
-  return [pair[0]!, pair[1]!];
+  return [pair[1]!, pair[0]!];
 }
 
 /** A ring whose two ends are both ours. */

@@ -1,0 +1,84 @@
+/**
+ * The benches' command and its arithmetic: that it runs, says what it should, and leaves nothing behind.
+ * May touch: processes, the temporary directory. May not touch: how fast anything was.
+ */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { percentilesOf } from "../../bench/percentiles.ts";
+import { compared, recordFromPercentiles, recordFromRuns } from "../../bench/record.ts";
+
+const MAIN = fileURLToPath(new URL("../../bench/main.ts", import.meta.url));
+const RUNTIME_ARGS = process.versions.bun === undefined ? ["run", "--quiet", "-A", "--no-check"] : ["run"];
+const WATCHDOG_MS = 50_000;
+
+async function runBench(...args: string[]) {
+  const temporary = mkdtempSync(join(tmpdir(), "qlaster-bench-test-"));
+  try {
+    const bench = spawn(process.execPath, [...RUNTIME_ARGS, MAIN, ...args], {
+      env: { ...process.env, TMPDIR: temporary },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const watchdog = setTimeout(() => bench.kill("SIGTERM"), WATCHDOG_MS);
+    let stdout = "";
+    let stderr = "";
+    bench.stdout.setEncoding("utf8").on("data", (text) => stdout += text);
+    bench.stderr.setEncoding("utf8").on("data", (text) => stderr += text);
+    const code = await new Promise<number | null>((resolve) => bench.once("close", resolve));
+    clearTimeout(watchdog);
+    return { code, stdout, stderr, leftBehind: readdirSync(temporary) };
+  } finally {
+    rmSync(temporary, { recursive: true });
+  }
+}
+
+test("bench --json gives records with all that is needed to believe them", async () => {
+  const { code, stdout, stderr, leftBehind } = await runBench("ffi", "--quick", "--json");
+  assert.equal(code, 0, stderr);
+  assert.deepEqual(leftBehind, []);
+  const records = stdout.trim().split("\n").map((line) => JSON.parse(line));
+  for (const { name, value, unit, peer, ratio, conditions } of records) {
+    assert.match(name, /^ffi (deno|bun): /);
+    assert.ok(value > 0, name);
+    assert.equal(unit, "ns");
+    assert.equal(typeof peer, typeof ratio === "number" ? "string" : "undefined");
+    assert.ok(peer === undefined || records.some((record) => record.name === peer), peer);
+    assert.ok(conditions.runs >= 5 && conditions.min <= value && value <= conditions.max, name);
+    for (const key of ["cpu", "system", "deno", "bun", "commit", "date", "pinning"]) {
+      assert.equal(typeof conditions[key], "string", key);
+    }
+  }
+  assert.ok(["deno", "bun"].every((runtime) => records.some(({ name }) => name.includes(`${runtime}: ringPoll`))));
+});
+
+test("bench refuses an unknown name in one sentence that says which there are", async () => {
+  const { code, stdout, stderr } = await runBench("nope");
+  assert.equal(code, 2);
+  assert.equal(stdout, "");
+  assert.match(stderr, /^There is no bench "nope": choose among throughput, .*\n$/);
+});
+
+test("recordFromRuns() gives the median, the best and the worst", () => {
+  const record = recordFromRuns("x", "ns", [3, 1, 2, 10], { bytes: 8 });
+  assert.deepEqual(record, { name: "x", unit: "ns", value: 2.5, conditions: { bytes: 8, runs: 4, min: 1, max: 10 } });
+  assert.deepEqual(compared(record, { ...record, name: "y", value: 5 }), { ...record, peer: "y", ratio: 0.5 });
+  assert.equal(compared(record, undefined), record);
+  assert.throws(() => recordFromRuns("x", "ns", []), /No run of "x"/);
+});
+
+test("recordFromPercentiles() leaves out percentiles that too few samples stand for", () => {
+  const samples = (count: number) => Array.from({ length: count }, (_, i) => 1000 * (i % 1000 + 1));
+  const few = recordFromPercentiles("x", percentilesOf(samples(100)));
+  assert.equal(few.name, "x p50");
+  assert.deepEqual(Object.keys(few.conditions), ["samples", "runs", "min", "max", "highest"]);
+  const many = recordFromPercentiles("x", percentilesOf(samples(10_000)));
+  assert.ok(Math.abs(many.value - 500) < 1);
+  assert.ok(Math.abs(Number(many.conditions.p99) - 990) < 2 && Math.abs(Number(many.conditions.p999) - 999) < 2);
+  assert.equal(many.conditions.runs, 5);
+});

@@ -1,0 +1,207 @@
+/**
+ * FrameEncoder against a second encoder that was written from zig/layout.zig alone, byte by byte.
+ * May touch: one encoder. May not touch: the native library, which sets length, times and losses (reader_test.ts).
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { SLOT_STATUSES, type SlotCounts } from "../../src/types.ts";
+import { FrameEncoder } from "../../src/wire/encoder.ts";
+import { goldenFrame, type GoldenUpdate } from "./support/golden_frame.ts";
+import { accountUpdate, patternBytes, slotUpdate, transactionUpdate, updateArbitrary } from "./support/updates.ts";
+
+const NO_COUNTS: SlotCounts = { accountsPublished: 0, transactionsPublished: 0, accountsLost: 0, transactionsLost: 0 };
+
+function encode(encoder: FrameEncoder, update: GoldenUpdate, sequence: number): Uint8Array {
+  if (update.kind === "account") encoder.account(update, sequence);
+  else if (update.kind === "transaction") encoder.transaction(update, sequence);
+  else encoder.slot(update, sequence, update);
+  return frameOf(encoder);
+}
+
+function frameOf(encoder: FrameEncoder): Uint8Array {
+  const bytes = new Uint8Array(encoder.headLength + encoder.tail.length);
+  bytes.set(encoder.head.subarray(0, encoder.headLength));
+  bytes.set(encoder.tail, encoder.headLength);
+  return bytes;
+}
+
+/** What the native library sets is 0 until then. */
+function expected(update: GoldenUpdate, sequence: bigint): Uint8Array {
+  const { bytes } = goldenFrame(update, { sequence });
+  bytes.fill(0, 0, 4); // length
+  bytes.fill(0, 56, 60); // body length
+  return bytes;
+}
+
+const counts = fc.record({
+  accountsPublished: fc.maxSafeNat(),
+  transactionsPublished: fc.maxSafeNat(),
+  accountsLost: fc.maxSafeNat(),
+  transactionsLost: fc.maxSafeNat(),
+});
+const golden: fc.Arbitrary<GoldenUpdate> = fc.tuple(updateArbitrary, counts)
+  .map(([update, counts]) => update.kind === "slot" ? { ...update, ...counts } : update);
+
+test("FrameEncoder writes the bytes of zig/layout.zig, whatever it has encoded before", () => {
+  const encoder = new FrameEncoder();
+  fc.assert(
+    fc.property(golden, fc.maxSafeNat(), (update, sequence) => {
+      assert.deepEqual(encode(encoder, update, sequence), expected(update, BigInt(sequence)));
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test("FrameEncoder writes each flag and each field at its own place", () => {
+  const base: GoldenUpdate[] = [
+    {
+      ...accountUpdate(),
+      pubkey: patternBytes(32, 1),
+      owner: patternBytes(32, 2),
+      writeVersion: 0n,
+      bankId: 0n,
+      rentEpoch: 0n,
+      executable: false,
+      signature: undefined,
+      startup: false,
+      lossy: false,
+      sourceNs: 0n,
+    },
+    { ...transactionUpdate(), meta: undefined, vote: false, failed: false, bankId: 0n, lossy: false, sourceNs: 0n },
+    { ...slotUpdate(), ...NO_COUNTS, bankId: 0n, lossy: false, sourceNs: 0n },
+  ];
+  let changes = 0;
+  for (const update of base) {
+    for (const [name, value] of Object.entries(update)) {
+      const changed = value === false
+        ? true
+        : typeof value === "bigint"
+        ? 0x8877665544332211n
+        : name === "signature" || name === "meta"
+        ? patternBytes(64, 9)
+        : name === "status"
+        ? "createdBank"
+        : typeof value === "number"
+        ? 0x76543210
+        : undefined;
+      if (changed === undefined) continue;
+      const one = { ...update, [name]: changed } as GoldenUpdate;
+      assert.deepEqual(encode(new FrameEncoder(), one, 1), expected(one, 1n), `${update.kind} ${name}`);
+      changes++;
+    }
+  }
+  assert.equal(changes, 11 + 8 + 10);
+});
+
+test("FrameEncoder uses the documented defaults for what is left out", () => {
+  const encoder = new FrameEncoder();
+  encoder.account({
+    pubkey: patternBytes(32, 1),
+    owner: patternBytes(32, 2),
+    lamports: 1n,
+    data: patternBytes(3, 3),
+    slot: 2n,
+  }, 1);
+  const account: GoldenUpdate = {
+    kind: "account",
+    pubkey: patternBytes(32, 1),
+    owner: patternBytes(32, 2),
+    lamports: 1n,
+    data: patternBytes(3, 3),
+    slot: 2n,
+    writeVersion: 0n,
+    bankId: 0n,
+    rentEpoch: 2n ** 64n - 1n,
+    executable: false,
+    signature: undefined,
+    startup: false,
+    lossy: false,
+    sourceNs: 0n,
+  };
+  assert.deepEqual(frameOf(encoder), expected(account, 1n));
+});
+
+test("FrameEncoder pads a message in front of a meta with zeros, and an empty meta is not none", () => {
+  const encoder = new FrameEncoder();
+  for (let length = 0; length <= 17; length++) {
+    for (const meta of [undefined, new Uint8Array(0), patternBytes(5, 1)]) {
+      const update: GoldenUpdate = {
+        ...transactionUpdate({ message: patternBytes(length, 2) }),
+        meta,
+        vote: false,
+        failed: false,
+        bankId: 0n,
+        lossy: false,
+        sourceNs: 0n,
+      };
+      assert.deepEqual(encode(encoder, update, 1), expected(update, 1n), `${length} ${meta?.length}`);
+    }
+  }
+});
+
+test("FrameEncoder hands data over as it is, without a copy", () => {
+  const encoder = new FrameEncoder();
+  const data = patternBytes(1000, 1);
+  encoder.account(accountUpdate({ data }), 1);
+  assert.equal(encoder.tail, data);
+  const message = patternBytes(500, 1);
+  encoder.transaction(transactionUpdate({ message }), 2);
+  assert.equal(encoder.tail, message);
+});
+
+test("FrameEncoder writes every status as its place in SLOT_STATUSES, Yellowstone's numbers", () => {
+  const encoder = new FrameEncoder();
+  const yellowstone = ["processed", "confirmed", "finalized", "firstShredReceived", "completed", "createdBank", "dead"];
+  assert.deepEqual([...SLOT_STATUSES], yellowstone);
+  SLOT_STATUSES.forEach((status, number) => {
+    encoder.slot(slotUpdate({ status }), 1, NO_COUNTS);
+    assert.equal(encoder.head[64 + 56], number);
+  });
+});
+
+test("FrameEncoder.slotLosses() changes the losses and nothing else", () => {
+  const encoder = new FrameEncoder();
+  encoder.slot(slotUpdate(), 9, { ...NO_COUNTS, accountsPublished: 5, transactionsPublished: 6 });
+  encoder.slotLosses(3, 2 ** 40);
+  const update: GoldenUpdate = {
+    ...slotUpdate(),
+    bankId: 0n,
+    lossy: false,
+    sourceNs: 0n,
+    accountsPublished: 5,
+    transactionsPublished: 6,
+    accountsLost: 3,
+    transactionsLost: 2 ** 40,
+  };
+  assert.deepEqual(frameOf(encoder), expected(update, 9n));
+});
+
+test("FrameEncoder writes gaps and goodbyes, and leaves nothing of the frame before", () => {
+  const encoder = new FrameEncoder();
+  for (const before of [accountUpdate({ owner: new Uint8Array(32).fill(255), pubkey: new Uint8Array(32).fill(255) })]) {
+    encoder.account(before, 1);
+    encoder.goodbye(7, 2);
+    let frame = frameOf(encoder);
+    assert.equal(frame.length, 64 + 8);
+    assert.deepEqual([frame[4], frame[5], frame[6], frame[7], frame[8]], [6, 0, 0, 0, 7]);
+    assert.deepEqual([...frame.subarray(64)], [2, 0, 0, 0, 0, 0, 0, 0]);
+    encoder.account(before, 1);
+    encoder.gap(8, 2 ** 33 + 5);
+    frame = frameOf(encoder);
+    assert.deepEqual([frame[4], frame[8], ...frame.subarray(64)], [4, 8, 5, 0, 0, 0, 2, 0, 0, 0]);
+  }
+});
+
+test("FrameEncoder.startBatch() clears the time that the library wrote, and a frame by itself does not", () => {
+  const encoder = new FrameEncoder();
+  const time = new DataView(encoder.head.buffer);
+  time.setBigUint64(16, 123n, true);
+  encoder.account(accountUpdate(), 1);
+  assert.equal(time.getBigUint64(16, true), 123n);
+  encoder.startBatch();
+  assert.equal(time.getBigUint64(16, true), 0n);
+});
