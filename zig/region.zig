@@ -48,9 +48,12 @@ pub const Regions = struct {
         return @ptrFromInt(regions.page_address);
     }
 
-    /// Puts private zeros in the place of the ring: the shared memory is let go, the addresses stay taken.
+    /// Puts private zeros in the place of both regions: the shared memory is let go, the addresses stay taken. The page
+    /// stays writable, for a call that was parked when this happened.
     pub fn retire(regions: Regions) Code {
-        return platform.overlay(regions.ring_address, regions.ring_size).code;
+        const for_ring = platform.overlay(regions.ring_address, regions.ring_size, false);
+        const for_page = platform.overlay(regions.page_address, page_size, true);
+        return @min(for_ring.code, for_page.code);
     }
 
     pub fn unmap(regions: Regions) void {
@@ -245,6 +248,8 @@ test "retire: the memory reads as zeros, the other side keeps its own" {
     try testing.expectEqual(0, consumer.retire());
     try testing.expectEqual(0, consumer.data()[3]);
     try testing.expectEqual(0, consumer.header().magic);
+    consumer.page().park_epoch.store(1, .monotonic);
+    try testing.expectEqual(0, sender.page().park_epoch.load(.monotonic));
     try testing.expectEqual(7, sender.data()[3]);
     consumer.unmap();
 }

@@ -32,7 +32,10 @@ async function openSender(agent: Agent, path: string, ringCapacityBytes: number)
     );
   }, { path, ringCapacityBytes });
   await warmUp(agent, path);
-  await eventually("the warm-up is over", async () => (await agent.run(({ sender }) => sender.consumers())).length === 0);
+  await eventually(
+    "the warm-up is over",
+    async () => (await agent.run(({ sender }) => sender.consumers())).length === 0,
+  );
   return settledFootprint(agent.pid);
 }
 
@@ -50,7 +53,9 @@ async function settledFootprint(pid: number): Promise<Footprint> {
   let calm = 0;
   await eventually("the footprint settles", () => {
     const now = footprintOf(pid);
-    calm = now.descriptors.length === last.descriptors.length && now.mappings.length === last.mappings.length ? calm + 1 : 0;
+    calm = now.descriptors.length === last.descriptors.length && now.mappings.length === last.mappings.length
+      ? calm + 1
+      : 0;
     last = now;
     return calm >= 10;
   });
@@ -132,7 +137,8 @@ function leftOvers(temporary: Temporary): string[] {
   return readdirSync(temporary.path).sort();
 }
 
-const sharedObjects = () => existsSync("/dev/shm") ? readdirSync("/dev/shm").filter((name) => name.includes("qlaster")) : [];
+const sharedObjects = () =>
+  existsSync("/dev/shm") ? readdirSync("/dev/shm").filter((name) => name.includes("qlaster")) : [];
 
 function pairOf(held: Held, senderRuntime: Runtime, consumerRuntime: Runtime) {
   const temporary = held.use(new Temporary());
@@ -157,91 +163,103 @@ async function assertServes(sending: Agent, path: string): Promise<void> {
 for (const [senderRuntime, consumerRuntime] of PAIRS) {
   const pair = `${senderRuntime} to ${consumerRuntime}`;
 
-  guarded(`Sender, ${pair}: a consumer killed amid the stream is consumer-gone, and all that was its is freed`, async (held) => {
-    const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
-    const before = await openSender(sending, path, 1 << 20);
-    await startReading(reading, path);
-    await startPublishing(sending);
-    await reading.event(({ read }: { read?: number }) => read === 100);
-    assert.ok(footprintOf(sending.pid).mappings.length > before.mappings.length, "it does show while it lives");
-    reading.signal("SIGKILL");
-    assert.equal((await reading.ended).signal, "SIGKILL");
-    assert.equal((await sending.event(isGone)).reason, "consumer-gone");
-    await stopPublishing(sending);
-    await settlesAt(sending.pid, before, { threads: true });
-    assert.equal((await sending.run(({ sender }) => sender.metrics)).memoryBytes, 0);
-    await assertServes(sending, path);
-  });
+  guarded(
+    `Sender, ${pair}: a consumer killed amid the stream is consumer-gone, and all that was its is freed`,
+    async (held) => {
+      const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
+      const before = await openSender(sending, path, 1 << 20);
+      await startReading(reading, path);
+      await startPublishing(sending);
+      await reading.event(({ read }: { read?: number }) => read === 100);
+      assert.ok(footprintOf(sending.pid).mappings.length > before.mappings.length, "it does show while it lives");
+      reading.signal("SIGKILL");
+      assert.equal((await reading.ended).signal, "SIGKILL");
+      assert.equal((await sending.event(isGone)).reason, "consumer-gone");
+      await stopPublishing(sending);
+      await settlesAt(sending.pid, before, { threads: true });
+      assert.equal((await sending.run(({ sender }) => sender.metrics)).memoryBytes, 0);
+      await assertServes(sending, path);
+    },
+  );
 
-  guarded(`Consumer, ${pair}: a sender killed amid the stream is sender-gone, after all that it had published`, async (held) => {
-    const { temporary, path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
-    await openSender(sending, path, 1 << 20);
-    // The reader's runtime has its own first time.
-    await reading.run(async ({ qlaster }, path) => await (await qlaster.setupConsumer(path, { name: "warm-up" })).close(), path);
-    const before = await settledFootprint(reading.pid);
-    await startReading(reading, path, 50);
-    await startPublishing(sending);
-    await reading.event(({ read }: { read?: number }) => read === 50);
-    // The reader stands still now: what follows waits in the ring while the sender dies.
-    await sending.event(({ publishing }: { publishing?: number }) => publishing! >= 300);
-    sending.signal("SIGKILL");
-    await sending.ended;
-    const announced = sending.takeEvents(({ publishing }: { publishing?: number }) => publishing !== undefined)
-      .map(({ publishing }) => publishing!);
-    const { sequences, end: lost, code, reason } = await finishReading(reading);
-    const last = Math.max(300, ...announced);
-    // The last announced may not have been published any more.
-    assert.ok(sequences.length === last - 1 || sequences.length === last - 2, `${sequences.length} of ${last - 1}`);
-    assert.deepEqual(sequences, numbers(sequences.length + 1));
-    assert.deepEqual([code, reason, lost], ["CONNECTION_LOST", "sender-gone", { reason: "sender-gone" }]);
-    await settlesAt(reading.pid, before, { threads: true });
-    assert.deepEqual(leftOvers(temporary), ["s.sock", "s.sock.lock"]);
-    assert.deepEqual(sharedObjects(), []);
+  guarded(
+    `Consumer, ${pair}: a sender killed amid the stream is sender-gone, after all that it had published`,
+    async (held) => {
+      const { temporary, path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
+      await openSender(sending, path, 1 << 20);
+      // The reader's runtime has its own first time.
+      await reading.run(
+        async ({ qlaster }, path) => await (await qlaster.setupConsumer(path, { name: "warm-up" })).close(),
+        path,
+      );
+      const before = await settledFootprint(reading.pid);
+      await startReading(reading, path, 50);
+      await startPublishing(sending);
+      await reading.event(({ read }: { read?: number }) => read === 50);
+      // The reader stands still now: what follows waits in the ring while the sender dies.
+      await sending.event(({ publishing }: { publishing?: number }) => publishing! >= 300);
+      sending.signal("SIGKILL");
+      await sending.ended;
+      const announced = sending.takeEvents(({ publishing }: { publishing?: number }) => publishing !== undefined)
+        .map(({ publishing }) => publishing!);
+      const { sequences, end: lost, code, reason } = await finishReading(reading);
+      const last = Math.max(300, ...announced);
+      // The last announced may not have been published any more.
+      assert.ok(sequences.length === last - 1 || sequences.length === last - 2, `${sequences.length} of ${last - 1}`);
+      assert.deepEqual(sequences, numbers(sequences.length + 1));
+      assert.deepEqual([code, reason, lost], ["CONNECTION_LOST", "sender-gone", { reason: "sender-gone" }]);
+      await settlesAt(reading.pid, before, { threads: true });
+      assert.deepEqual(leftOvers(temporary), ["s.sock", "s.sock.lock"]);
+      assert.deepEqual(sharedObjects(), []);
 
-    // The next sender takes the path over, the same consumer's process reads from it, and the end leaves nothing.
-    const next = await setupSender({ path, ringCapacityBytes: 1 << 16 });
-    await reading.run(async (scope, path) => {
-      scope.consumer = await scope.qlaster.setupConsumer(path);
-    }, path);
-    next.publishSlot({ slot: 5n, parent: 4n, status: "finalized" });
-    assert.equal(await reading.run(async ({ consumer }) => (await consumer.next())?.sequence), 1);
-    await next.close();
-    const end = await reading.run(async ({ consumer }) => {
-      await consumer.next(); // it ends for who has read all
-      return (await consumer.whenEnded).reason;
-    });
-    assert.equal(end, "sender-closed");
-    assert.deepEqual(leftOvers(temporary), []);
-  });
+      // The next sender takes the path over, the same consumer's process reads from it, and the end leaves nothing.
+      const next = await setupSender({ path, ringCapacityBytes: 1 << 16 });
+      await reading.run(async (scope, path) => {
+        scope.consumer = await scope.qlaster.setupConsumer(path);
+      }, path);
+      next.publishSlot({ slot: 5n, parent: 4n, status: "finalized" });
+      assert.equal(await reading.run(async ({ consumer }) => (await consumer.next())?.sequence), 1);
+      await next.close();
+      const end = await reading.run(async ({ consumer }) => {
+        await consumer.next(); // it ends for who has read all
+        return (await consumer.whenEnded).reason;
+      });
+      assert.equal(end, "sender-closed");
+      assert.deepEqual(leftOvers(temporary), []);
+    },
+  );
 
-  guarded(`Sender, ${pair}: a consumer that does not read is slow-consumer on both sides, after what was delivered`, async (held) => {
-    const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
-    await openSender(sending, path, 1 << 16);
-    await startReading(reading, path, 1); // reads one, then stands still
-    const sent = await sending.run(({ sender, script }) => {
-      let delivered = 0;
-      while (true) {
-        const reached = sender.publishAccount({
-          pubkey: script.accountKey(0),
-          owner: script.ownerKey(0),
-          lamports: 1n,
-          data: new Uint8Array(1000),
-          slot: 1n,
-        });
-        if (reached === 0) break;
-        delivered++;
-      }
-      return { delivered, metrics: sender.metrics, consumers: sender.consumers() };
-    });
-    assert.equal((await sending.event(isGone)).reason, "slow-consumer");
-    assert.deepEqual(sent.consumers, []);
-    assert.equal(sent.metrics.ringFull, 1);
-    assert.equal(sent.metrics.lost, 1);
-    const { sequences, code, reason } = await finishReading(reading);
-    assert.deepEqual(sequences, numbers(sent.delivered + 1));
-    assert.deepEqual([code, reason], ["CONNECTION_LOST", "slow-consumer"]);
-    await assertServes(sending, path);
-  });
+  guarded(
+    `Sender, ${pair}: a consumer that does not read is slow-consumer on both sides, after what was delivered`,
+    async (held) => {
+      const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
+      await openSender(sending, path, 1 << 16);
+      await startReading(reading, path, 1); // reads one, then stands still
+      const sent = await sending.run(({ sender, script }) => {
+        let delivered = 0;
+        while (true) {
+          const reached = sender.publishAccount({
+            pubkey: script.accountKey(0),
+            owner: script.ownerKey(0),
+            lamports: 1n,
+            data: new Uint8Array(1000),
+            slot: 1n,
+          });
+          if (reached === 0) break;
+          delivered++;
+        }
+        return { delivered, metrics: sender.metrics, consumers: sender.consumers() };
+      });
+      assert.equal((await sending.event(isGone)).reason, "slow-consumer");
+      assert.deepEqual(sent.consumers, []);
+      assert.equal(sent.metrics.ringFull, 1);
+      assert.equal(sent.metrics.lost, 1);
+      const { sequences, code, reason } = await finishReading(reading);
+      assert.deepEqual(sequences, numbers(sent.delivered + 1));
+      assert.deepEqual([code, reason], ["CONNECTION_LOST", "slow-consumer"]);
+      await assertServes(sending, path);
+    },
+  );
 
   guarded(`Consumer, ${pair}: a sender that ends with exit code 7, without closing, is sender-gone`, async (held) => {
     const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
@@ -282,7 +300,9 @@ for (const role of ["consumer", "sender"] as const) {
       await startReading(reading, path);
       await startPublishing(sending);
       await reading.event(({ read }: { read?: number }) => read === 50);
-      const ping = role === "sender" ? reading.run(({ consumer, kept }) => void (kept.ping = consumer.ping())) : undefined;
+      const ping = role === "sender"
+        ? reading.run(({ consumer, kept }) => void (kept.ping = consumer.ping()))
+        : undefined;
       await ping;
       await standStill(role === "sender" ? sending : reading);
       const read = await reading.run(({ kept }) => kept.sequences.length as number);
@@ -301,21 +321,24 @@ for (const role of ["consumer", "sender"] as const) {
 }
 
 for (const runtime of RUNTIMES) {
-  guarded(`Sender.unref() in ${runtime} lets the process end with code 0, although a consumer is connected`, async (held) => {
-    const temporary = held.use(new Temporary());
-    const path = temporary.at("s.sock");
-    const sending = held.use(new Agent(runtime));
-    await openSender(sending, path, 1 << 16);
-    await using consumer = await setupConsumer(path);
-    await sending.run((scope) => {
-      scope.outlivesInput = true;
-      scope.sender.unref();
-    });
-    await using late = await setupConsumer(path); // one that comes after unref() keeps nothing alive either
-    sending.closeInput();
-    assert.deepEqual(await sending.ended, { code: 0, signal: null });
-    for (const one of [consumer, late]) await assert.rejects(one.next(), { reason: "sender-gone" });
-  });
+  guarded(
+    `Sender.unref() in ${runtime} lets the process end with code 0, although a consumer is connected`,
+    async (held) => {
+      const temporary = held.use(new Temporary());
+      const path = temporary.at("s.sock");
+      const sending = held.use(new Agent(runtime));
+      await openSender(sending, path, 1 << 16);
+      await using consumer = await setupConsumer(path);
+      await sending.run((scope) => {
+        scope.outlivesInput = true;
+        scope.sender.unref();
+      });
+      await using late = await setupConsumer(path); // one that comes after unref() keeps nothing alive either
+      sending.closeInput();
+      assert.deepEqual(await sending.ended, { code: 0, signal: null });
+      for (const one of [consumer, late]) await assert.rejects(one.next(), { reason: "sender-gone" });
+    },
+  );
 
   guarded(`Sender.ref() in ${runtime} keeps the process; Sender.close() lets it end with code 0`, async (held) => {
     const temporary = held.use(new Temporary());
@@ -361,19 +384,25 @@ for (const runtime of RUNTIMES) {
     }
   });
 
-  guarded(`setupConsumer() in ${runtime}: killed while it waits for a grant, it leaves nothing at the sender`, async (held) => {
-    const native = await load();
-    const temporary = held.use(new Temporary());
-    const sender = held.use(new RawSender(native, temporary.at("raw.sock")));
-    const reading = held.use(new Agent(runtime));
-    await reading.run(({ qlaster }, path) => void qlaster.setupConsumer(path, { connectTimeoutMs: 60_000 }), sender.path);
-    const { link, wake } = await sender.acceptHello();
-    reading.signal("SIGKILL");
-    await link.end();
-    assert.ok(native.wakeNotify(wake) < 0);
-    link.close();
-    native.close(wake);
-  });
+  guarded(
+    `setupConsumer() in ${runtime}: killed while it waits for a grant, it leaves nothing at the sender`,
+    async (held) => {
+      const native = await load();
+      const temporary = held.use(new Temporary());
+      const sender = held.use(new RawSender(native, temporary.at("raw.sock")));
+      const reading = held.use(new Agent(runtime));
+      await reading.run(
+        ({ qlaster }, path) => void qlaster.setupConsumer(path, { connectTimeoutMs: 60_000 }),
+        sender.path,
+      );
+      const { link, wake } = await sender.acceptHello();
+      reading.signal("SIGKILL");
+      await link.end();
+      assert.ok(native.wakeNotify(wake) < 0);
+      link.close();
+      native.close(wake);
+    },
+  );
 
   guarded(`Sender in ${runtime}: a consumer killed at any point of its handshake costs nothing`, async (held) => {
     const temporary = held.use(new Temporary());
@@ -392,7 +421,10 @@ for (const runtime of RUNTIMES) {
     }
     sending.signal("SIGCONT");
     await assertServes(sending, path);
-    await eventually("nobody is left", async () => (await sending.run(({ sender }) => sender.consumers())).length === 0);
+    await eventually(
+      "nobody is left",
+      async () => (await sending.run(({ sender }) => sender.consumers())).length === 0,
+    );
     await settlesAt(sending.pid, before);
   });
 
@@ -404,7 +436,10 @@ for (const runtime of RUNTIMES) {
     sending.signal("SIGSTOP");
     const before = await reading.run(async ({ qlaster, kept }, path) => {
       await qlaster.load();
-      kept.connecting = qlaster.setupConsumer(path, { connectTimeoutMs: 60_000 }).then(() => "connected", (error) => error.code);
+      kept.connecting = qlaster.setupConsumer(path, { connectTimeoutMs: 60_000 }).then(
+        () => "connected",
+        (error) => error.code,
+      );
       return null;
     }, path);
     assert.equal(before, null);

@@ -26,8 +26,8 @@ import { guarded, type Held } from "../support/guarded.ts";
 import * as libc from "../support/libc.ts";
 import {
   concat,
-  type Forgery,
   ForgedRegions,
+  type Forgery,
   grantBody,
   message,
   type RawLink,
@@ -72,24 +72,56 @@ interface Answer {
 const ANSWERS: readonly Answer[] = [
   { name: "random bytes", code: "LINK_PROTOCOL", bytes: () => new Uint8Array(100).fill(77), descriptors: [] },
   { name: "random bytes with descriptors", code: "LINK_PROTOCOL", bytes: () => new Uint8Array(100).fill(77) },
-  { name: "a body beyond the limit", code: "LINK_PROTOCOL", bytes: () => message(LinkKind.grant, grantBody(), { bodyLength: LINK_BODY_BYTES_MAX + 1 }) },
+  {
+    name: "a body beyond the limit",
+    code: "LINK_PROTOCOL",
+    bytes: () => message(LinkKind.grant, grantBody(), { bodyLength: LINK_BODY_BYTES_MAX + 1 }),
+  },
   { name: "a pong", code: "LINK_PROTOCOL", bytes: () => message(LinkKind.pong), descriptors: [] },
   { name: "a pong with descriptors", code: "LINK_PROTOCOL", bytes: () => message(LinkKind.pong) },
-  { name: "a refusal with descriptors", code: "LINK_PROTOCOL", bytes: () => message(LinkKind.refuse, new Uint8Array(8)) },
-  { name: "a refusal shorter than its text", code: "LINK_PROTOCOL", bytes: () => message(LinkKind.refuse, Uint8Array.of(0, 0, 0, 0, 200, 0, 0, 0)), descriptors: [] },
-  { name: "a refusal", code: "CONNECT_REFUSED", bytes: () => message(LinkKind.refuse, new Uint8Array(8)), descriptors: [] },
+  {
+    name: "a refusal with descriptors",
+    code: "LINK_PROTOCOL",
+    bytes: () => message(LinkKind.refuse, new Uint8Array(8)),
+  },
+  {
+    name: "a refusal shorter than its text",
+    code: "LINK_PROTOCOL",
+    bytes: () => message(LinkKind.refuse, Uint8Array.of(0, 0, 0, 0, 200, 0, 0, 0)),
+    descriptors: [],
+  },
+  {
+    name: "a refusal",
+    code: "CONNECT_REFUSED",
+    bytes: () => message(LinkKind.refuse, new Uint8Array(8)),
+    descriptors: [],
+  },
   { name: "a grant without descriptors", code: "LINK_PROTOCOL", descriptors: [] },
   { name: "a grant with two descriptors", code: "LINK_PROTOCOL", descriptors: ["ring", "page"] },
   { name: "a grant with four descriptors", code: "LINK_PROTOCOL", descriptors: ["ring", "page", "wake", "wake"] },
-  { name: "a grant that is too short", code: "LINK_PROTOCOL", bytes: () => message(LinkKind.grant, grantBody().subarray(0, 39)) },
-  { name: "a grant that is too long", code: "LINK_PROTOCOL", bytes: () => message(LinkKind.grant, concat(grantBody(), new Uint8Array(1))) },
-  { name: "a grant followed by a second one", code: "LINK_PROTOCOL", bytes: () => concat(grant(), grant()) },
-  { name: "a grant followed by random bytes", code: "LINK_PROTOCOL", bytes: () => concat(grant(), new Uint8Array(50).fill(3)) },
+  {
+    name: "a grant that is too short",
+    code: "LINK_PROTOCOL",
+    bytes: () => message(LinkKind.grant, grantBody().subarray(0, 39)),
+  },
+  {
+    name: "a grant that is too long",
+    code: "LINK_PROTOCOL",
+    bytes: () => message(LinkKind.grant, concat(grantBody(), new Uint8Array(1))),
+  },
   { name: "a grant of version 2", code: "CONNECT_VERSION", bytes: () => grant({ version: 2 }) },
   { name: "a grant of a ring of 0 bytes", code: "REGION_REFUSED", bytes: () => grant({ capacityBytes: 0n }) },
   { name: "a grant of a ring of 2^33 bytes", code: "REGION_REFUSED", bytes: () => grant({ capacityBytes: 1n << 33n }) },
-  { name: "a grant of a ring of 2^64 - 1 bytes", code: "REGION_REFUSED", bytes: () => grant({ capacityBytes: (1n << 64n) - 1n }) },
-  { name: "a grant of a ring larger than its region", code: "REGION_REFUSED", bytes: () => grant({ capacityBytes: 131072n }) },
+  {
+    name: "a grant of a ring of 2^64 - 1 bytes",
+    code: "REGION_REFUSED",
+    bytes: () => grant({ capacityBytes: (1n << 64n) - 1n }),
+  },
+  {
+    name: "a grant of a ring larger than its region",
+    code: "REGION_REFUSED",
+    bytes: () => grant({ capacityBytes: 131072n }),
+  },
   { name: "a grant of a ring of 65,537 bytes", code: "REGION_REFUSED", bytes: () => grant({ capacityBytes: 65537n }) },
   { name: "ring and page swapped", code: "REGION_REFUSED", descriptors: ["page", "ring", "wake"] },
   { name: "a wake that is memory", code: "REGION_REFUSED", descriptors: ["ring", "page", "ring"] },
@@ -140,6 +172,29 @@ for (const { name, code, bytes, forgery, descriptors } of ANSWERS) {
   });
 }
 
+for (const [name, more] of [["a second one", grant()], ["random bytes", new Uint8Array(50).fill(3)]] as const) {
+  guarded(`setupConsumer() and its consumer keep nothing of a grant that is followed by ${name}`, async (held) => {
+    const { native, path, sender, before } = await openStage(held);
+    {
+      using regions = new ForgedRegions();
+      using wake = new RawWake(native);
+      const connecting = setupConsumer(path, { connectTimeoutMs: 20_000 });
+      connecting.catch(() => {});
+      const hello = await sender.acceptHello();
+      hello.link.send(concat(grant(), more), [regions.ringFd, regions.pageFd, wake.passed]);
+      wake.closePassed();
+      native.wakeNotify(hello.wake);
+      // The nonsense is in the same segment as the grant: found before the consumer is there, or right after.
+      const error = await connecting.then((consumer) => consumer.next(), (error) => error).catch((error) => error);
+      assert.ok(isQlasterError(error), String(error));
+      assert.ok(error.code === "LINK_PROTOCOL" || error.reason === "peer-corrupt", error.message);
+      hello.link.close();
+      native.close(hello.wake);
+    }
+    await settlesAt("self", before);
+  });
+}
+
 guarded("setupConsumer() ends with the deadline, the signal or the link, when no answer comes", async (held) => {
   const { native, path, sender, before } = await openStage(held);
   const attempt = async (options: Parameters<typeof setupConsumer>[1], act: (link: RawLink) => void, fits: object) => {
@@ -153,7 +208,9 @@ guarded("setupConsumer() ends with the deadline, the signal or the link, when no
   };
   const aborting = new AbortController();
   await attempt({ connectTimeoutMs: 100 }, () => {}, { code: "CONNECT_TIMEOUT" });
-  await attempt({ connectTimeoutMs: 300 }, (link) => void link.send(grant().subarray(0, 20)), { code: "CONNECT_TIMEOUT" });
+  await attempt({ connectTimeoutMs: 300 }, (link) => void link.send(grant().subarray(0, 20)), {
+    code: "CONNECT_TIMEOUT",
+  });
   await attempt({ connectTimeoutMs: 20_000, signal: aborting.signal }, () => aborting.abort(), { name: "AbortError" });
   await settlesAt("self", before);
   // Nobody takes the hello: the connection waits in the listener's queue.
@@ -234,10 +291,22 @@ const NONSENSE: readonly Nonsense[] = [
   { name: "a cursor that is not a multiple of 8", write: (regions) => goodSlot(regions, 0) + 4 },
   { name: "a cursor with no frame behind it", write: () => 4096 },
   { name: "a cursor of 8 bytes, less than a header", write: () => 8 },
-  { name: "a frame of length 0", write: (regions) => writeFrame(regions, 0, FrameKind.slot, SlotBody.size, (view) => view.setUint32(0, 0, true)) },
-  { name: "a frame shorter than its header", write: (regions) => writeFrame(regions, 0, FrameKind.slot, SlotBody.size, (view) => view.setUint32(0, 63, true)) },
-  { name: "a frame longer than what is published", write: (regions) => writeFrame(regions, 0, FrameKind.slot, SlotBody.size, (view) => view.setUint32(0, 136, true)) },
-  { name: "a frame of length 2^32 - 1", write: (regions) => writeFrame(regions, 0, FrameKind.account, 200, (view) => view.setUint32(0, 0xffffffff, true)) },
+  {
+    name: "a frame of length 0",
+    write: (regions) => writeFrame(regions, 0, FrameKind.slot, SlotBody.size, (view) => view.setUint32(0, 0, true)),
+  },
+  {
+    name: "a frame shorter than its header",
+    write: (regions) => writeFrame(regions, 0, FrameKind.slot, SlotBody.size, (view) => view.setUint32(0, 63, true)),
+  },
+  {
+    name: "a frame longer than what is published",
+    write: (regions) => writeFrame(regions, 0, FrameKind.slot, SlotBody.size, (view) => view.setUint32(0, 136, true)),
+  },
+  {
+    name: "a frame of length 2^32 - 1",
+    write: (regions) => writeFrame(regions, 0, FrameKind.account, 200, (view) => view.setUint32(0, 0xffffffff, true)),
+  },
   { name: "a frame of kind 0", write: (regions) => writeFrame(regions, 0, 0, 64) },
   { name: "a frame of an unknown kind", write: (regions) => writeFrame(regions, 0, 4711, 64) },
   { name: "a frame of the reserved kind", write: (regions) => writeFrame(regions, 0, FrameKind.filter, 64) },
@@ -245,15 +314,72 @@ const NONSENSE: readonly Nonsense[] = [
   { name: "a gap that is too long", write: (regions) => writeFrame(regions, 0, FrameKind.gap, 16) },
   { name: "a goodbye without a body", write: (regions) => writeFrame(regions, 0, FrameKind.goodbye, 0) },
   { name: "an account without a body", write: (regions) => writeFrame(regions, 0, FrameKind.account, 8) },
-  { name: "an account whose data exceed the frame", write: (regions) => writeFrame(regions, 0, FrameKind.account, AccountBody.size + 8, (view) => view.setUint32(body + AccountBody.dataLength, 9, true)) },
-  { name: "an account whose data's length wraps", write: (regions) => writeFrame(regions, 0, FrameKind.account, AccountBody.size, (view) => view.setUint32(body + AccountBody.dataLength, 0xffffff90, true)) },
-  { name: "an account with data beyond Solana's limit", write: (regions) => writeFrame(regions, 0, FrameKind.account, AccountBody.size, (view) => view.setUint32(body + AccountBody.dataLength, 10 * 1024 * 1024 + 1, true)) },
+  {
+    name: "an account whose data exceed the frame",
+    write: (regions) =>
+      writeFrame(
+        regions,
+        0,
+        FrameKind.account,
+        AccountBody.size + 8,
+        (view) => view.setUint32(body + AccountBody.dataLength, 9, true),
+      ),
+  },
+  {
+    name: "an account whose data's length wraps",
+    write: (regions) =>
+      writeFrame(
+        regions,
+        0,
+        FrameKind.account,
+        AccountBody.size,
+        (view) => view.setUint32(body + AccountBody.dataLength, 0xffffff90, true),
+      ),
+  },
+  {
+    name: "an account with data beyond Solana's limit",
+    write: (regions) =>
+      writeFrame(
+        regions,
+        0,
+        FrameKind.account,
+        AccountBody.size,
+        (view) => view.setUint32(body + AccountBody.dataLength, 10 * 1024 * 1024 + 1, true),
+      ),
+  },
   {
     name: "an account that flags a signature which it has not",
-    write: (regions) => writeFrame(regions, 0, FrameKind.account, AccountBody.size, (view) => view.setUint16(FrameHeader.flags, FRAME_FLAG_SIGNATURE, true)),
+    write: (regions) =>
+      writeFrame(
+        regions,
+        0,
+        FrameKind.account,
+        AccountBody.size,
+        (view) => view.setUint16(FrameHeader.flags, FRAME_FLAG_SIGNATURE, true),
+      ),
   },
-  { name: "a transaction whose message exceeds the frame", write: (regions) => writeFrame(regions, 0, FrameKind.transaction, TransactionBody.size, (view) => view.setUint32(body + TransactionBody.messageLength, 1, true)) },
-  { name: "a transaction with a meta that it does not flag", write: (regions) => writeFrame(regions, 0, FrameKind.transaction, TransactionBody.size + 8, (view) => view.setUint32(body + TransactionBody.metaLength, 8, true)) },
+  {
+    name: "a transaction whose message exceeds the frame",
+    write: (regions) =>
+      writeFrame(
+        regions,
+        0,
+        FrameKind.transaction,
+        TransactionBody.size,
+        (view) => view.setUint32(body + TransactionBody.messageLength, 1, true),
+      ),
+  },
+  {
+    name: "a transaction with a meta that it does not flag",
+    write: (regions) =>
+      writeFrame(
+        regions,
+        0,
+        FrameKind.transaction,
+        TransactionBody.size + 8,
+        (view) => view.setUint32(body + TransactionBody.metaLength, 8, true),
+      ),
+  },
   {
     name: "a transaction whose lengths wrap",
     write: (regions) =>
@@ -269,60 +395,75 @@ for (const [i, { name, write }] of NONSENSE.entries()) {
   // Each way of reading and of waiting, in turn.
   const idle = (["park", "adaptive", "yield", "spin"] as const)[i % 4]!;
   const mode = (["next", "batches", "poll", "for await"] as const)[(i >> 1) % 4]!;
-  guarded(`Consumer, ${idle}, ${mode}: ends with peer-corrupt on ${name}`, (held) =>
-    withPrey(held, idle, async ({ native, consumer, regions, wake }) => {
-      const reading = (async () => {
-        if (mode === "next") await consumer.next();
-        if (mode === "for await") for await (const _ of consumer) throw new Error("that was no update");
-        if (mode === "batches") for await (const batch of consumer.batches()) for (const _ of batch);
-        if (mode === "poll") {
-          while (consumer.ended === undefined) {
-            assert.equal(consumer.poll(() => {}), 0);
-            await new Promise((resolve) => setTimeout(resolve, 1));
+  guarded(
+    `Consumer, ${idle}, ${mode}: ends with peer-corrupt on ${name}`,
+    (held) =>
+      withPrey(held, idle, async ({ native, consumer, regions, wake }) => {
+        const reading = (async () => {
+          if (mode === "next") await consumer.next();
+          if (mode === "for await") { for await (const _ of consumer) throw new Error("that was no update"); }
+          if (mode === "batches") { for await (const batch of consumer.batches()) for (const _ of batch); }
+          if (mode === "poll") {
+            while (consumer.ended === undefined) {
+              assert.equal(consumer.poll(() => {}), 0);
+              await new Promise((resolve) => setTimeout(resolve, 1));
+            }
+            await consumer.next();
           }
-          await consumer.next();
-        }
-      })();
-      reading.catch(() => {});
-      regions.producerCursor = BigInt(write(regions));
-      native.wakeNotify(wake);
-      await assert.rejects(reading, { code: "CONNECTION_LOST", reason: "peer-corrupt" });
-      assert.deepEqual(await consumer.whenEnded, { reason: "peer-corrupt" });
-      await assert.rejects(consumer.subscribe({ transactions: true }), { code: "CONNECTION_LOST" });
-      await assert.rejects(consumer.ping(), { code: "CONNECTION_LOST" });
-    }));
+        })();
+        reading.catch(() => {});
+        regions.producerCursor = BigInt(write(regions));
+        native.wakeNotify(wake);
+        await assert.rejects(reading, { code: "CONNECTION_LOST", reason: "peer-corrupt" });
+        assert.deepEqual(await consumer.whenEnded, { reason: "peer-corrupt" });
+        await assert.rejects(consumer.subscribe({ transactions: true }), { code: "CONNECTION_LOST" });
+        await assert.rejects(consumer.ping(), { code: "CONNECTION_LOST" });
+      }),
+  );
 }
 
-guarded("Consumer ends with peer-corrupt when the sender's cursor goes back, after what was good was read", (held) =>
-  withPrey(held, "park", async ({ native, consumer, regions, wake }) => {
-    regions.producerCursor = BigInt(goodSlot(regions, goodSlot(regions, 0)));
-    native.wakeNotify(wake);
-    assert.equal((await consumer.next())?.kind, "slot");
-    assert.equal((await consumer.next())?.kind, "slot");
-    const third = consumer.next();
-    third.catch(() => {});
-    regions.producerCursor = 128n;
-    native.wakeNotify(wake);
-    await assert.rejects(third, { code: "CONNECTION_LOST", reason: "peer-corrupt" });
-  }));
+guarded(
+  "Consumer ends with peer-corrupt when the sender's cursor goes back, after what was good was read",
+  (held) =>
+    withPrey(held, "park", async ({ native, consumer, regions, wake }) => {
+      regions.producerCursor = BigInt(goodSlot(regions, goodSlot(regions, 0)));
+      native.wakeNotify(wake);
+      assert.equal((await consumer.next())?.kind, "slot");
+      assert.equal((await consumer.next())?.kind, "slot");
+      const third = consumer.next();
+      third.catch(() => {});
+      regions.producerCursor = 128n;
+      native.wakeNotify(wake);
+      await assert.rejects(third, { code: "CONNECTION_LOST", reason: "peer-corrupt" });
+    }),
+);
 
-guarded("AccountView keeps to the lengths that were checked, whatever the sender writes into the frame afterwards", (held) =>
-  withPrey(held, "park", async ({ native, consumer, regions, wake }) => {
-    const end = writeFrame(regions, 0, FrameKind.account, AccountBody.size + 16, (view) => view.setUint32(body + AccountBody.dataLength, 16, true));
-    regions.producerCursor = BigInt(end);
-    native.wakeNotify(wake);
-    const view = await consumer.next();
-    assert.ok(view?.kind === "account");
-    regions.ring.view.setUint32(FrameHeader.length, 0xffffffff, true);
-    regions.ring.view.setUint32(FrameHeader.bodyLength, 0xffffffff, true);
-    regions.ring.view.setUint16(FrameHeader.flags, 0xffff, true);
-    regions.ring.view.setUint32(body + AccountBody.dataLength, 0xffffffff, true);
-    assert.equal(view.data.length, 16);
-    assert.equal(view.dataLength, 16);
-    assert.equal(view.signature, undefined);
-    assert.equal(view.copy().data.length, 16);
-    assert.throws(() => view.u64At(9), RangeError);
-  }));
+guarded(
+  "AccountView keeps to the lengths that were checked, whatever the sender writes into the frame afterwards",
+  (held) =>
+    withPrey(held, "park", async ({ native, consumer, regions, wake }) => {
+      const end = writeFrame(
+        regions,
+        0,
+        FrameKind.account,
+        AccountBody.size + 16,
+        (view) => view.setUint32(body + AccountBody.dataLength, 16, true),
+      );
+      regions.producerCursor = BigInt(end);
+      native.wakeNotify(wake);
+      const view = await consumer.next();
+      assert.ok(view?.kind === "account");
+      regions.ring.view.setUint32(FrameHeader.length, 0xffffffff, true);
+      regions.ring.view.setUint32(FrameHeader.bodyLength, 0xffffffff, true);
+      regions.ring.view.setUint16(FrameHeader.flags, 0xffff, true);
+      regions.ring.view.setUint32(body + AccountBody.dataLength, 0xffffffff, true);
+      assert.equal(view.data.length, 16);
+      assert.equal(view.dataLength, 16);
+      assert.equal(view.signature, undefined);
+      assert.equal(view.copy().data.length, 16);
+      assert.throws(() => view.u64At(9), RangeError);
+    }),
+);
 
 guarded("Consumer ends with the reason in the ring's header, an unknown one included", async (held) => {
   for (const [closing, reason] of [[EndReason.slowConsumer, "slow-consumer"], [99, "sender-closed"]] as const) {
@@ -355,47 +496,63 @@ const CHATTER: readonly Chatter[] = [
 ];
 
 for (const { name, bytes, withDescriptor } of CHATTER) {
-  guarded(`Consumer ends with peer-corrupt on ${name} in its link, even while it waits for an answer`, (held) =>
-    withPrey(held, "park", async ({ native, consumer, link, wake }) => {
-      const waiting = Promise.allSettled([consumer.next(), consumer.ping(), consumer.subscribe({ transactions: true })]);
-      using other = new RawWake(native);
-      link.send(bytes, withDescriptor === true ? [other.passed] : []);
-      native.wakeNotify(wake);
-      for (const outcome of await waiting) {
-        assert.equal(outcome.status, "rejected");
-        assert.ok(isQlasterError(outcome.reason, "CONNECTION_LOST"));
-        assert.equal(outcome.reason.reason, "peer-corrupt");
-      }
-    }));
+  guarded(
+    `Consumer ends with peer-corrupt on ${name} in its link, even while it waits for an answer`,
+    (held) =>
+      withPrey(held, "park", async ({ native, consumer, link, wake }) => {
+        const waiting = Promise.allSettled([
+          consumer.next(),
+          consumer.ping(),
+          consumer.subscribe({ transactions: true }),
+        ]);
+        using other = new RawWake(native);
+        link.send(bytes, withDescriptor === true ? [other.passed] : []);
+        native.wakeNotify(wake);
+        for (const outcome of await waiting) {
+          assert.equal(outcome.status, "rejected");
+          assert.ok(isQlasterError(outcome.reason, "CONNECTION_LOST"));
+          assert.equal(outcome.reason.reason, "peer-corrupt");
+        }
+      }),
+  );
 }
 
-guarded("Consumer drops answers to questions that it did not ask, and takes a wrong one for what it is", (held) =>
-  withPrey(held, "park", async ({ native, consumer, link, wake }) => {
-    link.send(message(LinkKind.pong, undefined, { requestId: 4711 }));
-    link.send(message(LinkKind.ack, new Uint8Array(16), { requestId: 4711 }));
-    native.wakeNotify(wake);
-    const subscribing = consumer.subscribe({ transactions: true });
-    link.send(message(LinkKind.pong, undefined, { requestId: 1 })); // no ack
-    native.wakeNotify(wake);
-    await assert.rejects(subscribing, { code: "LINK_PROTOCOL" });
-    assert.equal(consumer.ended, undefined);
-  }));
+guarded(
+  "Consumer drops answers to questions that it did not ask, and takes a wrong one for what it is",
+  (held) =>
+    withPrey(held, "park", async ({ native, consumer, link, wake }) => {
+      link.send(message(LinkKind.pong, undefined, { requestId: 4711 }));
+      link.send(message(LinkKind.ack, new Uint8Array(16), { requestId: 4711 }));
+      native.wakeNotify(wake);
+      const subscribing = consumer.subscribe({ transactions: true });
+      link.send(message(LinkKind.pong, undefined, { requestId: 1 })); // no ack
+      native.wakeNotify(wake);
+      await assert.rejects(subscribing, { code: "LINK_PROTOCOL" });
+      assert.equal(consumer.ended, undefined);
+    }),
+);
 
-guarded("Consumer delivers what is in the ring, then ends with sender-gone, when a sender's sockets close", (held) =>
-  withPrey(held, "park", async ({ native, consumer, regions, link, wake }) => {
-    regions.producerCursor = BigInt(goodSlot(regions, goodSlot(regions, 0)));
-    link.close();
-    native.close(wake);
-    assert.equal((await consumer.next())?.kind, "slot");
-    assert.equal((await consumer.next())?.kind, "slot");
-    await assert.rejects(consumer.next(), { code: "CONNECTION_LOST", reason: "sender-gone" });
-  }));
+guarded(
+  "Consumer delivers what is in the ring, then ends with sender-gone, when a sender's sockets close",
+  (held) =>
+    withPrey(held, "park", async ({ native, consumer, regions, link, wake }) => {
+      regions.producerCursor = BigInt(goodSlot(regions, goodSlot(regions, 0)));
+      link.close();
+      native.close(wake);
+      assert.equal((await consumer.next())?.kind, "slot");
+      assert.equal((await consumer.next())?.kind, "slot");
+      await assert.rejects(consumer.next(), { code: "CONNECTION_LOST", reason: "sender-gone" });
+    }),
+);
 
-guarded("Consumer.close() ends a subscribe that waits for a sender which never reads its link", (held) =>
-  withPrey(held, "park", async ({ consumer }) => {
-    const keys = Array.from({ length: 50_000 }, (_, i) => new Uint8Array(32).fill(i)); // far more than the socket holds
-    const asking = consumer.subscribe({ accounts: keys });
-    asking.catch(() => {});
-    await consumer.close();
-    await assert.rejects(asking, { code: "CONSUMER_CLOSED" });
-  }));
+guarded(
+  "Consumer.close() ends a subscribe that waits for a sender which never reads its link",
+  (held) =>
+    withPrey(held, "park", async ({ consumer }) => {
+      const keys = Array.from({ length: 50_000 }, (_, i) => new Uint8Array(32).fill(i)); // far more than the socket holds
+      const asking = consumer.subscribe({ accounts: keys });
+      asking.catch(() => {});
+      await consumer.close();
+      await assert.rejects(asking, { code: "CONSUMER_CLOSED" });
+    }),
+);

@@ -9,7 +9,7 @@ import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { isQlasterError, setupConsumer, setupSender } from "../../mod.ts";
-import { LinkKind, LINK_BODY_BYTES_MAX, Status, SubscribeBody } from "../../src/native/abi.generated.ts";
+import { LINK_BODY_BYTES_MAX, LinkKind, Status, SubscribeBody } from "../../src/native/abi.generated.ts";
 import { Agent } from "../support/agent_process.ts";
 import { eventually } from "../support/footprint.ts";
 import { guarded } from "../support/guarded.ts";
@@ -171,16 +171,19 @@ guarded("Sender ends who says hello twice, at once or later, even if his wake st
   await scene.assertUnharmed();
 });
 
-guarded("Sender bears 300 connections that say nothing: the connected are served, and later the others", async (held) => {
-  const scene = await Scene.open(held, { handshakeTimeoutMs: 1000 });
-  const links = Array.from({ length: 300 }, () => held.use(RawLink.connect(scene.native, scene.path)));
-  assert.equal(scene.sender.publishSlot({ slot: 1n, parent: 0n, status: "processed" }), 1);
-  for (const link of links) await link.end();
-  for (const link of links) link.close();
-  await scene.refused(300);
-  const consumer = held.use(await setupConsumer(scene.path, { name: "honest" }));
-  await consumer.close();
-});
+guarded(
+  "Sender bears 300 connections that say nothing: the connected are served, and later the others",
+  async (held) => {
+    const scene = await Scene.open(held, { handshakeTimeoutMs: 1000 });
+    const links = Array.from({ length: 300 }, () => held.use(RawLink.connect(scene.native, scene.path)));
+    assert.equal(scene.sender.publishSlot({ slot: 1n, parent: 0n, status: "processed" }), 1);
+    for (const link of links) await link.end();
+    for (const link of links) link.close();
+    await scene.refused(300);
+    const consumer = held.use(await setupConsumer(scene.path, { name: "honest" }));
+    await consumer.close();
+  },
+);
 
 guarded("Sender bears 200 consumers that are gone as soon as they have said hello", async (held) => {
   const scene = await Scene.open(held);
@@ -244,16 +247,52 @@ const BREACHES: readonly Breach[] = [
     reason: "peer-corrupt",
     run: (consumer) => void consumer.tell(message(LinkKind.ping, undefined, { bodyLength: LINK_BODY_BYTES_MAX + 1 })),
   },
-  { name: "sends a kind that is a sender's", reason: "peer-corrupt", run: (consumer) => void consumer.tell(message(LinkKind.ack, new Uint8Array(16))) },
+  {
+    name: "sends a kind that is a sender's",
+    reason: "peer-corrupt",
+    run: (consumer) => void consumer.tell(message(LinkKind.ack, new Uint8Array(16))),
+  },
   { name: "sends an unknown kind", reason: "peer-corrupt", run: (consumer) => void consumer.tell(message(1234)) },
-  { name: "subscribes with too short a body", reason: "peer-corrupt", run: (consumer) => void consumer.tell(message(LinkKind.subscribe, new Uint8Array(8))) },
-  { name: "subscribes to fewer keys than it sends", reason: "peer-corrupt", run: (consumer) => void consumer.tell(subscribe(1, 1, 0, 3)) },
-  { name: "subscribes to more keys than it sends", reason: "peer-corrupt", run: (consumer) => void consumer.tell(subscribe(2, 2, 0, 3)) },
-  { name: "subscribes to 2^32 - 1 keys", reason: "peer-corrupt", run: (consumer) => void consumer.tell(subscribe(0xffffffff, 0, 0, 0)) },
-  { name: "subscribes to counts that sum up past 32 bits", reason: "peer-corrupt", run: (consumer) => void consumer.tell(subscribe(0xffffffff, 2, 0, 1)) },
-  { name: "subscribes with 2 for a boolean", reason: "peer-corrupt", run: (consumer) => void consumer.tell(subscribe(0, 0, 2, 0)) },
-  { name: "says goodbye without a reason", reason: "peer-corrupt", run: (consumer) => void consumer.tell(message(LinkKind.goodbye)) },
-  { name: "says goodbye", reason: "consumer-closed", run: (consumer) => void consumer.tell(message(LinkKind.goodbye, Uint8Array.of(4, 0, 0, 0))) },
+  {
+    name: "subscribes with too short a body",
+    reason: "peer-corrupt",
+    run: (consumer) => void consumer.tell(message(LinkKind.subscribe, new Uint8Array(8))),
+  },
+  {
+    name: "subscribes to fewer keys than it sends",
+    reason: "peer-corrupt",
+    run: (consumer) => void consumer.tell(subscribe(1, 1, 0, 3)),
+  },
+  {
+    name: "subscribes to more keys than it sends",
+    reason: "peer-corrupt",
+    run: (consumer) => void consumer.tell(subscribe(2, 2, 0, 3)),
+  },
+  {
+    name: "subscribes to 2^32 - 1 keys",
+    reason: "peer-corrupt",
+    run: (consumer) => void consumer.tell(subscribe(0xffffffff, 0, 0, 0)),
+  },
+  {
+    name: "subscribes to counts that sum up past 32 bits",
+    reason: "peer-corrupt",
+    run: (consumer) => void consumer.tell(subscribe(0xffffffff, 2, 0, 1)),
+  },
+  {
+    name: "subscribes with 2 for a boolean",
+    reason: "peer-corrupt",
+    run: (consumer) => void consumer.tell(subscribe(0, 0, 2, 0)),
+  },
+  {
+    name: "says goodbye without a reason",
+    reason: "peer-corrupt",
+    run: (consumer) => void consumer.tell(message(LinkKind.goodbye)),
+  },
+  {
+    name: "says goodbye",
+    reason: "consumer-closed",
+    run: (consumer) => void consumer.tell(message(LinkKind.goodbye, Uint8Array.of(4, 0, 0, 0))),
+  },
   {
     name: "sends a descriptor that nobody asked for",
     reason: "peer-corrupt",
@@ -275,7 +314,11 @@ const BREACHES: readonly Breach[] = [
     },
   },
   { name: "closes its link and keeps its wake", reason: "consumer-gone", run: (consumer) => consumer.link.close() },
-  { name: "lets the sender's wake go and keeps its link", reason: "consumer-gone", run: (consumer) => consumer.closeSenderWake() },
+  {
+    name: "lets the sender's wake go and keeps its link",
+    reason: "consumer-gone",
+    run: (consumer) => consumer.closeSenderWake(),
+  },
   {
     name: "closes both wakes and keeps its link",
     reason: "consumer-gone",
@@ -292,9 +335,21 @@ const BREACHES: readonly Breach[] = [
       consumer.link.close();
     },
   },
-  { name: "writes a cursor from the future", reason: "peer-corrupt", run: (consumer) => void (consumer.cursor = 1n << 40n) },
-  { name: "writes a cursor that is not a frame's", reason: "peer-corrupt", run: (consumer) => void (consumer.cursor = 4n) },
-  { name: "writes the largest cursor", reason: "peer-corrupt", run: (consumer) => void (consumer.cursor = (1n << 64n) - 8n) },
+  {
+    name: "writes a cursor from the future",
+    reason: "peer-corrupt",
+    run: (consumer) => void (consumer.cursor = 1n << 40n),
+  },
+  {
+    name: "writes a cursor that is not a frame's",
+    reason: "peer-corrupt",
+    run: (consumer) => void (consumer.cursor = 4n),
+  },
+  {
+    name: "writes the largest cursor",
+    reason: "peer-corrupt",
+    run: (consumer) => void (consumer.cursor = (1n << 64n) - 8n),
+  },
   {
     name: "writes a cursor from the future and gets a full ring",
     reason: "peer-corrupt",
@@ -355,49 +410,56 @@ guarded("Sender is not impressed by a park epoch that changes at will, nor by a 
 const isRoot = process.getuid?.() === 0;
 
 for (const runtime of RUNTIMES) {
-  guarded(`setupSender() refuses the path of a live sender in ${runtime}, and takes it after that one's end`, async (held) => {
-    const scene = await Scene.open(held);
-    const other = held.use(new Agent(runtime));
-    const open = (path: string) =>
-      other.run(async (scope, path) => {
-        scope.sender = await scope.qlaster.setupSender({ path });
-      }, path);
-    await assert.rejects(open(scene.path), { code: "SENDER_PATH_IN_USE" });
-    await assert.rejects(setupSender({ path: scene.path }), { code: "SENDER_PATH_IN_USE" });
-    await scene.assertServes();
-    await scene.sender.close();
-    await open(scene.path);
-    await assert.rejects(setupSender({ path: scene.path }), { code: "SENDER_PATH_IN_USE" });
-  });
+  guarded(
+    `setupSender() refuses the path of a live sender in ${runtime}, and takes it after that one's end`,
+    async (held) => {
+      const scene = await Scene.open(held);
+      const other = held.use(new Agent(runtime));
+      const open = (path: string) =>
+        other.run(async (scope, path) => {
+          scope.sender = await scope.qlaster.setupSender({ path });
+        }, path);
+      await assert.rejects(open(scene.path), { code: "SENDER_PATH_IN_USE" });
+      await assert.rejects(setupSender({ path: scene.path }), { code: "SENDER_PATH_IN_USE" });
+      await scene.assertServes();
+      await scene.sender.close();
+      await open(scene.path);
+      await assert.rejects(setupSender({ path: scene.path }), { code: "SENDER_PATH_IN_USE" });
+    },
+  );
 
-  guarded(`Sender refuses a consumer in ${runtime} of a user that it does not name, and serves one that it does`, async (held) => {
-    const nobody = 65534;
-    const scene = await Scene.open(held, { uids: [4242] });
-    chmodSync(scene.temporary.path, 0o755);
-    const named = await Scene.open(held, { uids: [4242, nobody] });
-    chmodSync(named.temporary.path, 0o755);
-    const ownOnly = await Scene.open(held);
-    chmodSync(ownOnly.temporary.path, 0o755);
+  guarded(
+    `Sender refuses a consumer in ${runtime} of a user that it does not name, and serves one that it does`,
+    async (held) => {
+      const nobody = 65534;
+      const scene = await Scene.open(held, { uids: [4242] });
+      chmodSync(scene.temporary.path, 0o755);
+      const named = await Scene.open(held, { uids: [4242, nobody] });
+      chmodSync(named.temporary.path, 0o755);
+      const ownOnly = await Scene.open(held);
+      chmodSync(ownOnly.temporary.path, 0o755);
 
-    const agent = held.use(new Agent(runtime));
-    await agent.run(async ({ qlaster, libc }, uid) => {
-      await qlaster.load();
-      libc.becomeUser(uid);
-    }, nobody);
-    const connect = (path: string) =>
-      agent.run(async (scope, path) => {
-        scope.consumer = await scope.qlaster.setupConsumer(path);
-      }, path);
-    await assert.rejects(connect(scene.path), { code: "CONNECT_REFUSED", message: /uid 65534 is not among those/ });
-    await scene.refused(1);
-    await scene.assertServes();
-    await assert.rejects(connect(ownOnly.path), { code: "SYSTEM", message: /permission denied/ });
-    await ownOnly.assertServes();
-    await connect(named.path);
-    assert.equal(named.sender.consumers().at(-1)!.uid, nobody);
-    named.sender.publishSlot({ slot: 9n, parent: 8n, status: "processed" });
-    assert.equal(await agent.run(async ({ consumer }) => (await consumer.next())!.kind), "slot");
-  }, { skip: isRoot ? undefined : "becoming another user needs root" });
+      const agent = held.use(new Agent(runtime));
+      await agent.run(async ({ qlaster, libc }, uid) => {
+        await qlaster.load();
+        libc.becomeUser(uid);
+      }, nobody);
+      const connect = (path: string) =>
+        agent.run(async (scope, path) => {
+          scope.consumer = await scope.qlaster.setupConsumer(path);
+        }, path);
+      await assert.rejects(connect(scene.path), { code: "CONNECT_REFUSED", message: /uid 65534 is not among those/ });
+      await scene.refused(1);
+      await scene.assertServes();
+      await assert.rejects(connect(ownOnly.path), { code: "SYSTEM", message: /permission denied/ });
+      await ownOnly.assertServes();
+      await connect(named.path);
+      assert.equal(named.sender.consumers().at(-1)!.uid, nobody);
+      named.sender.publishSlot({ slot: 9n, parent: 8n, status: "processed" });
+      assert.equal(await agent.run(async ({ consumer }) => (await consumer.next())!.kind), "slot");
+    },
+    { skip: isRoot ? undefined : "becoming another user needs root" },
+  );
 }
 
 guarded("setupSender() refuses a path that is no socket, and leaves it as it is", async (held) => {

@@ -38,7 +38,12 @@ interface Reading {
 }
 
 const READINGS: readonly Reading[] = [
-  { name: "keys", mode: "for await", idle: "adaptive", filter: { accounts: [0, 1, 2, 3], owners: [], transactions: false } },
+  {
+    name: "keys",
+    mode: "for await",
+    idle: "adaptive",
+    filter: { accounts: [0, 1, 2, 3], owners: [], transactions: false },
+  },
   { name: "owners", mode: "poll", idle: "park", filter: { accounts: [], owners: [0, 1, 2, 3, 4], transactions: true } },
   { name: "both", mode: "batches", idle: "yield", filter: { accounts: [5, 9], owners: [2], transactions: true } },
   { name: "nothing", mode: "next", idle: "park", filter: { accounts: [], owners: [], transactions: false } },
@@ -79,19 +84,21 @@ async function startReading(agent: Agent, path: string, readings: readonly Readi
             for await (const batch of consumer.batches()) for (const update of batch) note(update);
             return;
           case "next":
-            while (true) {
+            for (let isOver = false; !isOver;) {
               const update = await consumer.next(20);
               if (update !== undefined) note(update);
-              else if (consumer.ended !== undefined) return;
+              else isOver = consumer.ended !== undefined;
             }
+            return;
           case "tryNext":
-            while (true) {
+            for (let isOver = false; !isOver;) {
               const copies = [consumer.tryNextUpdate(), consumer.tryNextTransaction(), consumer.tryNextSlot()];
               for (const copy of copies) if (copy !== undefined) note(copy);
               if (copies.some((copy) => copy !== undefined)) continue;
-              if (consumer.ended !== undefined) return;
+              isOver = consumer.ended !== undefined;
               await turn();
             }
+            return;
         }
       };
       return { name, reading: read().then(() => ({ lines, end: consumer.ended, metrics: consumer.metrics })) };
@@ -122,7 +129,9 @@ async function publishScript(agent: Agent): Promise<void> {
 /** Which lines differ first, instead of a page of hashes. */
 function assertLines(name: string, actual: readonly string[], wanted: readonly string[]): void {
   const at = wanted.findIndex((line, i) => line !== actual[i]);
-  if (at >= 0) assert.fail(`${name}: line ${at} of ${wanted.length} is\n  ${actual[at]}\nand should be\n  ${wanted[at]}`);
+  if (at >= 0) {
+    assert.fail(`${name}: line ${at} of ${wanted.length} is\n  ${actual[at]}\nand should be\n  ${wanted[at]}`);
+  }
   assert.equal(actual.length, wanted.length, `${name}: ${actual[wanted.length]}`);
 }
 
@@ -239,169 +248,197 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
     assert.deepEqual(sequences, [1, 2, 4, 5, 6]);
   });
 
-  guarded(`Consumer.subscribe(), ${pair}: what is published after ack.sequence is delivered, what came before is not`, async (held) => {
-    const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
-    await openSender(sending, path, MIB);
-    await reading.run(async (scope, path) => {
-      scope.consumer = await scope.qlaster.setupConsumer(path);
-    }, path);
-    await sending.run(({ sender, script, pace, kept }) => {
-      kept.publishing = (async () => {
-        let account = 0;
-        while (kept.stop !== true) {
-          for (let i = 0; i < 10; i++, account++) {
-            sender.publishAccount({
-              pubkey: script.accountKey(account % 3),
-              owner: script.ownerKey(0),
-              lamports: BigInt(account),
-              data: new Uint8Array(10),
-              slot: 1n,
-            });
+  guarded(
+    `Consumer.subscribe(), ${pair}: what is published after ack.sequence is delivered, what came before is not`,
+    async (held) => {
+      const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
+      await openSender(sending, path, MIB);
+      await reading.run(async (scope, path) => {
+        scope.consumer = await scope.qlaster.setupConsumer(path);
+      }, path);
+      await sending.run(({ sender, script, pace, kept }) => {
+        kept.publishing = (async () => {
+          let account = 0;
+          while (kept.stop !== true) {
+            for (let i = 0; i < 10; i++, account++) {
+              sender.publishAccount({
+                pubkey: script.accountKey(account % 3),
+                owner: script.ownerKey(0),
+                lamports: BigInt(account),
+                data: new Uint8Array(10),
+                slot: 1n,
+              });
+            }
+            await pace.waitForRoom(sender, 100_000);
+            await new Promise((resolve) => setTimeout(resolve, 1));
           }
-          await pace.waitForRoom(sender, 100_000);
-          await new Promise((resolve) => setTimeout(resolve, 1));
-        }
-        return account;
-      })();
-    });
-    const seen = await reading.run(async ({ consumer, script }) => {
-      const lists: number[][] = [];
-      const acks: number[] = [];
-      for (const number of [0, 1]) {
-        // Reads while it asks, as a real consumer does.
-        const sequences: number[] = [];
-        const ack = await consumer.subscribe({ accounts: [script.accountKey(number)] });
-        acks.push(Number(ack.sequence));
-        while (sequences.length < 50) {
-          const update = await consumer.next();
-          sequences.push(Number(update!.sequence));
-        }
-        lists.push(sequences);
-      }
-      return { lists, acks };
-    });
-    await sending.run(({ kept }) => {
-      kept.stop = true;
-      return kept.publishing;
-    });
-    // Sequence n is account (n - 1) % 3.
-    const isKey = (sequence: number, number: number) => (sequence - 1) % 3 === number;
-    const [first, second] = seen.lists;
-    const [ackFirst, ackSecond] = seen.acks as [number, number];
-    const wantedAfter = (sequence: number) =>
-      (isKey(sequence, 0) && sequence > ackFirst) || (isKey(sequence, 1) && sequence > ackSecond);
-    const all = [...first!, ...second!];
-    const wanted: number[] = [];
-    for (let sequence = ackFirst + 1; wanted.length < all.length; sequence++) {
-      if (wantedAfter(sequence)) wanted.push(sequence);
-    }
-    assert.deepEqual(all, wanted);
-  });
-
-  guarded(`Consumer, ${pair}: an account larger than the ring is a loss that it is told of, not the end`, async (held) => {
-    const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
-    await openSender(sending, path, 64 * 1024);
-    await reading.run(async (scope, path) => {
-      scope.consumer = await scope.qlaster.setupConsumer(path);
-      await scope.consumer.subscribe({ owners: [scope.script.ownerKey(0)] });
-    }, path);
-    const sent = await sending.run(({ sender, script }) => {
-      const account = (bytes: number, slot: bigint) => ({
-        kind: "account" as const,
-        pubkey: script.accountKey(0),
-        owner: script.ownerKey(0),
-        lamports: 1n,
-        data: new Uint8Array(bytes),
-        slot,
+          return account;
+        })();
       });
-      const reached = [
-        sender.publishAccount(account(100, 7n)),
-        sender.publishAccount(account(60_000, 7n)), // more than the ring less its reserved room
-        sender.publishSlot({ slot: 7n, parent: 6n, status: "processed" }),
-        sender.publishBatch([account(200, 8n), account(script.DATA_BYTES_MAX, 8n), account(100_000, 8n), account(300, 8n)]),
-        sender.publishSlot({ slot: 8n, parent: 7n, status: "processed" }),
-        sender.publishSlot({ slot: 7n, parent: 6n, status: "confirmed" }),
-      ];
-      return { reached, info: sender.consumers()[0]!, metrics: sender.metrics };
-    });
-    const got = await reading.run(async ({ consumer }) => {
-      const list = [];
-      while (list.length < 9) {
-        // deno-lint-ignore no-explicit-any
-        const update: any = await consumer.next();
-        list.push([update.kind, Number(update.sequence), update.lost, update.lostTotal ?? update.accountsLost ?? update.dataLength]);
+      const seen = await reading.run(async ({ consumer, script }) => {
+        const lists: number[][] = [];
+        const acks: number[] = [];
+        for (const number of [0, 1]) {
+          // Reads while it asks, as a real consumer does.
+          const sequences: number[] = [];
+          const ack = await consumer.subscribe({ accounts: [script.accountKey(number)] });
+          acks.push(Number(ack.sequence));
+          while (sequences.length < 50) {
+            const update = await consumer.next();
+            sequences.push(Number(update!.sequence));
+          }
+          lists.push(sequences);
+        }
+        return { lists, acks };
+      });
+      await sending.run(({ kept }) => {
+        kept.stop = true;
+        return kept.publishing;
+      });
+      // Sequence n is account (n - 1) % 3.
+      const isKey = (sequence: number, number: number) => (sequence - 1) % 3 === number;
+      const [first, second] = seen.lists;
+      const [ackFirst, ackSecond] = seen.acks as [number, number];
+      const wantedAfter = (sequence: number) =>
+        (isKey(sequence, 0) && sequence > ackFirst) || (isKey(sequence, 1) && sequence > ackSecond);
+      const all = [...first!, ...second!];
+      const wanted: number[] = [];
+      for (let sequence = ackFirst + 1; wanted.length < all.length; sequence++) {
+        if (wantedAfter(sequence)) wanted.push(sequence);
       }
-      return { list, metrics: consumer.metrics, ended: consumer.ended ?? null };
-    });
-    assert.deepEqual(got.list, [
-      ["account", 1, 0, 100],
-      ["gap", 2, 1, 1],
-      ["slot", 3, 0, 1],
-      ["account", 4, 0, 200],
-      ["gap", 5, 1, 2],
-      ["gap", 6, 1, 3],
-      ["account", 7, 0, 300],
-      ["slot", 8, 0, 2],
-      ["slot", 9, 0, 1],
-    ]);
-    assert.equal(got.metrics.lost, 3);
-    assert.equal(got.ended, null);
-    assert.deepEqual(sent.reached, [1, 0, 1, 2, 1, 1]);
-    assert.equal(sent.info.lost, 3);
-    assert.equal(sent.metrics.lost, 3);
-    assert.equal(sent.metrics.ringFull, 0);
-    assert.equal(sent.metrics.deliveries, 6);
-    assert.equal(sent.info.frames, 6, "ConsumerInfo.frames counts frames that were handed over");
-    assert.equal((await sending.run(({ sender }) => sender.consumers())).length, 1);
-  });
+      assert.deepEqual(all, wanted);
+    },
+  );
 
-  guarded(`Sender.consumers(), ${pair}: says who is connected, what it asked for and whether it sleeps; ping answers`, async (held) => {
-    const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
-    await openSender(sending, path, 64 * 1024);
-    await reading.run(async (scope, { path, name }) => {
-      scope.consumer = await scope.qlaster.setupConsumer(path, { idle: "park", name });
-      await scope.consumer.subscribe({ accounts: [scope.script.accountKey(1), scope.script.accountKey(2)] });
-    }, { path, name: "Zürich \u{1F40E}" });
-    assert.deepEqual(await sending.event(({ type }: { type: string }) => type === "subscription"), {
-      type: "subscription",
-      accounts: 2,
-      owners: 0,
-    });
-    const round = await reading.run(({ consumer }) => consumer.ping());
-    assert.ok(round >= 0);
-    await sending.run(({ sender }) => void sender.publishSlot({ slot: 1n, parent: 0n, status: "dead" }));
-    const info = (await sending.run(({ sender }) => sender.consumers()))[0]!;
-    assert.equal(info.id, 1);
-    assert.equal(info.name, "Zürich \u{1F40E}");
-    assert.equal(info.pid, reading.pid);
-    assert.equal(info.uid, process.getuid!());
-    assert.ok(info.connectedAt > 1.7e12);
-    assert.equal(info.accounts, 2);
-    assert.equal(info.owners, 0);
-    assert.equal(info.transactions, false);
-    assert.deepEqual(info.ring, { capacityBytes: 65536, usedBytes: 128 }); // a slot's header and body
-    assert.equal(info.frames, 1);
-    assert.equal(info.lost, 0);
-    assert.equal(info.parked, false);
-    const status = await reading.run(async ({ consumer, kept }) => {
-      const update = await consumer.next();
-      const status = update?.kind === "slot" && update.status;
-      kept.reading = consumer.next();
-      return status;
-    });
-    assert.equal(status, "dead");
-    await eventually("the consumer sleeps", async () => (await sending.run(({ sender }) => sender.consumers()))[0]!.parked);
-    // Asleep on its ring, it still answers on its link.
-    await reading.run(({ consumer }) => consumer.ping());
-    await sending.run(({ sender }) => void sender.publishSlot({ slot: 2n, parent: 1n, status: "processed" }));
-    assert.equal(await reading.run(async ({ kept, consumer }) => {
-      const slot = (await kept.reading).slot;
-      await consumer.close();
-      return slot;
-    }), 2);
-    assert.equal((await sending.event(({ type }: { type: string; reason: string }) => type === "disconnected")).reason, "consumer-closed");
-    assert.deepEqual(await sending.run(({ sender }) => sender.consumers()), []);
-  });
+  guarded(
+    `Consumer, ${pair}: an account larger than the ring is a loss that it is told of, not the end`,
+    async (held) => {
+      const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
+      await openSender(sending, path, 64 * 1024);
+      await reading.run(async (scope, path) => {
+        scope.consumer = await scope.qlaster.setupConsumer(path);
+        await scope.consumer.subscribe({ owners: [scope.script.ownerKey(0)] });
+      }, path);
+      const sent = await sending.run(({ sender, script }) => {
+        const account = (bytes: number, slot: bigint) => ({
+          kind: "account" as const,
+          pubkey: script.accountKey(0),
+          owner: script.ownerKey(0),
+          lamports: 1n,
+          data: new Uint8Array(bytes),
+          slot,
+        });
+        const reached = [
+          sender.publishAccount(account(100, 7n)),
+          sender.publishAccount(account(60_000, 7n)), // more than the ring less its reserved room
+          sender.publishSlot({ slot: 7n, parent: 6n, status: "processed" }),
+          sender.publishBatch([
+            account(200, 8n),
+            account(script.DATA_BYTES_MAX, 8n),
+            account(100_000, 8n),
+            account(300, 8n),
+          ]),
+          sender.publishSlot({ slot: 8n, parent: 7n, status: "processed" }),
+          sender.publishSlot({ slot: 7n, parent: 6n, status: "confirmed" }),
+        ];
+        return { reached, info: sender.consumers()[0]!, metrics: sender.metrics };
+      });
+      const got = await reading.run(async ({ consumer }) => {
+        const list = [];
+        while (list.length < 9) {
+          // deno-lint-ignore no-explicit-any
+          const update: any = await consumer.next();
+          list.push([
+            update.kind,
+            Number(update.sequence),
+            update.lost,
+            update.lostTotal ?? update.accountsLost ?? update.dataLength,
+          ]);
+        }
+        return { list, metrics: consumer.metrics, ended: consumer.ended ?? null };
+      });
+      assert.deepEqual(got.list, [
+        ["account", 1, 0, 100],
+        ["gap", 2, 1, 1],
+        ["slot", 3, 0, 1],
+        ["account", 4, 0, 200],
+        ["gap", 5, 1, 2],
+        ["gap", 6, 1, 3],
+        ["account", 7, 0, 300],
+        ["slot", 8, 0, 2],
+        ["slot", 9, 0, 1],
+      ]);
+      assert.equal(got.metrics.lost, 3);
+      assert.equal(got.ended, null);
+      assert.deepEqual(sent.reached, [1, 0, 1, 2, 1, 1]);
+      assert.equal(sent.info.lost, 3);
+      assert.equal(sent.metrics.lost, 3);
+      assert.equal(sent.metrics.ringFull, 0);
+      assert.equal(sent.metrics.deliveries, 6);
+      assert.equal(sent.info.frames, 6, "ConsumerInfo.frames counts frames that were handed over");
+      assert.equal((await sending.run(({ sender }) => sender.consumers())).length, 1);
+    },
+  );
+
+  guarded(
+    `Sender.consumers(), ${pair}: says who is connected, what it asked for and whether it sleeps; ping answers`,
+    async (held) => {
+      const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
+      await openSender(sending, path, 64 * 1024);
+      await reading.run(async (scope, { path, name }) => {
+        scope.consumer = await scope.qlaster.setupConsumer(path, { idle: "park", name });
+        await scope.consumer.subscribe({ accounts: [scope.script.accountKey(1), scope.script.accountKey(2)] });
+      }, { path, name: "Zürich \u{1F40E}" });
+      assert.deepEqual(await sending.event(({ type }: { type: string }) => type === "subscription"), {
+        type: "subscription",
+        accounts: 2,
+        owners: 0,
+      });
+      const round = await reading.run(({ consumer }) => consumer.ping());
+      assert.ok(round >= 0);
+      await sending.run(({ sender }) => void sender.publishSlot({ slot: 1n, parent: 0n, status: "dead" }));
+      const info = (await sending.run(({ sender }) => sender.consumers()))[0]!;
+      assert.equal(info.id, 1);
+      assert.equal(info.name, "Zürich \u{1F40E}");
+      assert.equal(info.pid, reading.pid);
+      assert.equal(info.uid, process.getuid!());
+      assert.ok(info.connectedAt > 1.7e12);
+      assert.equal(info.accounts, 2);
+      assert.equal(info.owners, 0);
+      assert.equal(info.transactions, false);
+      assert.deepEqual(info.ring, { capacityBytes: 65536, usedBytes: 128 }); // a slot's header and body
+      assert.equal(info.frames, 1);
+      assert.equal(info.lost, 0);
+      assert.equal(info.parked, false);
+      const status = await reading.run(async ({ consumer, kept }) => {
+        const update = await consumer.next();
+        const status = update?.kind === "slot" && update.status;
+        kept.reading = consumer.next();
+        return status;
+      });
+      assert.equal(status, "dead");
+      await eventually(
+        "the consumer sleeps",
+        async () => (await sending.run(({ sender }) => sender.consumers()))[0]!.parked,
+      );
+      // Asleep on its ring, it still answers on its link.
+      await reading.run(({ consumer }) => consumer.ping());
+      await sending.run(({ sender }) => void sender.publishSlot({ slot: 2n, parent: 1n, status: "processed" }));
+      assert.equal(
+        await reading.run(async ({ kept, consumer }) => {
+          const slot = (await kept.reading).slot;
+          await consumer.close();
+          return slot;
+        }),
+        2,
+      );
+      assert.equal(
+        (await sending.event(({ type }: { type: string; reason: string }) => type === "disconnected")).reason,
+        "consumer-closed",
+      );
+      assert.deepEqual(await sending.run(({ sender }) => sender.consumers()), []);
+    },
+  );
 
   guarded(`Consumer, ${pair}: an aborted signal ends every loop quietly, and the sender hears of it`, async (held) => {
     const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
@@ -426,7 +463,10 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
       aborting.abort();
       const outcomes = await Promise.all(loops);
       const reasons = await Promise.all(consumers.map(async (consumer) => (await consumer.whenEnded).reason));
-      const late = await scope.qlaster.setupConsumer(path, { signal: aborting.signal }).then(() => "connected", (error) => error.name);
+      const late = await scope.qlaster.setupConsumer(path, { signal: aborting.signal }).then(
+        () => "connected",
+        (error) => error.name,
+      );
       return { outcomes, reasons, late };
     }, path);
     assert.deepEqual(ends, {
@@ -456,22 +496,25 @@ for (const senderRuntime of RUNTIMES) {
   });
 }
 
-guarded("Consumer.subscribe(): a list far longer than a socket holds goes out as fast as the sender takes it", async (held) => {
-  const { path, sending, reading } = pairOf(held, "bun", "deno");
-  await openSender(sending, path, MIB);
-  // 400,000 keys are 60 times what a socket holds. Were each portion to wait for the sender's sweep, it would be late.
-  const generation = await reading.run(async ({ qlaster }, path) => {
-    const keys = Array.from({ length: 400_000 }, (_, i) => {
-      const bytes = new Uint8Array(32);
-      new DataView(bytes.buffer).setUint32(0, i);
-      return bytes;
-    });
-    const consumer = await qlaster.setupConsumer(path);
-    return (await consumer.subscribe({ accounts: keys })).generation;
-  }, path);
-  assert.equal(generation, 13);
-  assert.equal((await sending.run(({ sender }) => sender.consumers()))[0]!.accounts, 400_000);
-});
+guarded(
+  "Consumer.subscribe(): a list far longer than a socket holds goes out as fast as the sender takes it",
+  async (held) => {
+    const { path, sending, reading } = pairOf(held, "bun", "deno");
+    await openSender(sending, path, MIB);
+    // 400,000 keys are 60 times what a socket holds. Were each portion to wait for the sender's sweep, it would be late.
+    const generation = await reading.run(async ({ qlaster }, path) => {
+      const keys = Array.from({ length: 400_000 }, (_, i) => {
+        const bytes = new Uint8Array(32);
+        new DataView(bytes.buffer).setUint32(0, i);
+        return bytes;
+      });
+      const consumer = await qlaster.setupConsumer(path);
+      return (await consumer.subscribe({ accounts: keys })).generation;
+    }, path);
+    assert.equal(generation, 13);
+    assert.equal((await sending.run(({ sender }) => sender.consumers()))[0]!.accounts, 400_000);
+  },
+);
 
 guarded("script: has an account of exactly 10 MiB, an empty one, and something for each reading", () => {
   const accounts = script.filter((update) => update.kind === "account");

@@ -75,7 +75,9 @@ export async function settlesAt(pid: Pid, before: Footprint, options: { threads?
   await eventually(
     () =>
       `process ${pid} holds no more than before; descriptors: ${before.descriptors.length} -> ${now.descriptors.length} ` +
-      `(${surplus(before.descriptors, now.descriptors)}), mappings: ${before.mappings.length} -> ${now.mappings.length} ` +
+      `(${
+        surplus(before.descriptors, now.descriptors)
+      }), mappings: ${before.mappings.length} -> ${now.mappings.length} ` +
       `(${surplus(before.mappings, now.mappings)}), threads: ${before.threads.length} -> ${now.threads.length} ` +
       `(${surplus(before.threads, now.threads)})`,
     () => {

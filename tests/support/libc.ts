@@ -97,6 +97,8 @@ export class Mapping implements Disposable {
 
   constructor(fd: number, size: number) {
     this.#address = libc().mmap(null, BigInt(size), 1 | 2, 1, fd, 0n); // PROT_READ | PROT_WRITE, MAP_SHARED
+    const number = runtime === undefined ? this.#address : runtime.UnsafePointer.value(this.#address);
+    if (BigInt.asIntN(64, BigInt(number)) === -1n) throw new Error("mmap failed");
     this.#buffer = runtime === undefined
       ? ffi.toArrayBuffer(this.#address, 0, size)
       : runtime.UnsafePointerView.getArrayBuffer(this.#address, size);

@@ -54,7 +54,9 @@ export function helloBody(
   return body;
 }
 
-export function grantBody(options: { version?: number; capacityBytes?: bigint; reservedBytes?: number } = {}): Uint8Array {
+export function grantBody(
+  options: { version?: number; capacityBytes?: bigint; reservedBytes?: number } = {},
+): Uint8Array {
   const body = new Uint8Array(GrantBody.size);
   const view = new DataView(body.buffer);
   view.setUint16(GrantBody.version, options.version ?? LAYOUT_VERSION, true);
@@ -89,7 +91,13 @@ export class RawLink implements Disposable {
 
   /** What the library says to it: bytes sent, or a status. The descriptors stay the caller's. */
   send(bytes: Uint8Array, descriptors: readonly number[] = []): number {
-    return this.#native.linkSend(this.#handle, bytes, bytes.length, Int32Array.of(...descriptors, -1), descriptors.length);
+    return this.#native.linkSend(
+      this.#handle,
+      bytes,
+      bytes.length,
+      Int32Array.of(...descriptors, -1),
+      descriptors.length,
+    );
   }
 
   /** Takes in what is there. */

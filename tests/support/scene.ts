@@ -4,7 +4,15 @@
  */
 
 import assert from "node:assert/strict";
-import { type Consumer, type ConsumerEvent, load, type Sender, type SenderOptions, setupConsumer, setupSender } from "../../mod.ts";
+import {
+  type Consumer,
+  type ConsumerEvent,
+  load,
+  type Sender,
+  type SenderOptions,
+  setupConsumer,
+  setupSender,
+} from "../../mod.ts";
 import type { Native } from "../../src/native/native.ts";
 import { eventually, type Footprint, footprintOf, settlesAt } from "./footprint.ts";
 import type { Held } from "./guarded.ts";

@@ -260,8 +260,9 @@ pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool) mod
     return reserved;
 }
 
-pub fn overlay(address: usize, size: usize) mod.Mapped {
-    return mapped(system.mmap(@ptrFromInt(address), size, prot_read, map_private | map_anonymous | map_fixed, -1, 0));
+pub fn overlay(address: usize, size: usize, writable: bool) mod.Mapped {
+    const flags = map_private | map_anonymous | map_fixed;
+    return mapped(system.mmap(@ptrFromInt(address), size, protection(writable), flags, -1, 0));
 }
 
 pub fn unmap(address: usize, size: usize) void {

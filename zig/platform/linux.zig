@@ -201,10 +201,10 @@ pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool) mod
     return reserved;
 }
 
-/// Private read-only zeros in the place of a mapping.
-pub fn overlay(address: usize, size: usize) mod.Mapped {
+/// Private zeros in the place of a mapping.
+pub fn overlay(address: usize, size: usize, writable: bool) mod.Mapped {
     const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true, .FIXED = true };
-    return mapped(linux.mmap(@ptrFromInt(address), size, protection(false), flags, -1, 0));
+    return mapped(linux.mmap(@ptrFromInt(address), size, protection(writable), flags, -1, 0));
 }
 
 pub fn unmap(address: usize, size: usize) void {
