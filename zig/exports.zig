@@ -253,18 +253,24 @@ export fn qlaster_ring_offer(
     if (header.publish_ns == 0) header.publish_ns = platform.realtimeNs();
 
     var taken: Code = 0;
-    for (list) |*target| {
-        target.status = offerOne(target.ring, head_bytes[0..head_length], tail_bytes, header.publish_ns);
-        if (target.status == 0) taken += 1;
+    var rest = list;
+    while (rest.len > 0) {
+        const some = rest[0..@min(rest.len, Pinned.max)];
+        rest = rest[some.len..];
+        var pinned: Pinned = .{};
+        defer pinned.unpin();
+        for (some) |*target| {
+            target.status = offerOne(pinned.add(target.ring), head_bytes[0..head_length], tail_bytes, header.publish_ns);
+            if (target.status == 0) taken += 1;
+        }
+        if (commit != 0) pinned.commit();
     }
-    if (commit != 0) commitAll(list);
     return taken;
 }
 
-fn offerOne(handle: u32, head: []align(8) const u8, tail: []const u8, publish_ns: u64) Code {
-    const end = handles.pin(handle, .producer) orelse return codeOf(.bad_handle);
-    defer handles.unpin(handle);
-    end.ring.offer(head, tail, publish_ns) catch |err| return switch (err) {
+fn offerOne(end: ?*connection.ProducerEnd, head: []align(8) const u8, tail: []const u8, publish_ns: u64) Code {
+    const producer = end orelse return codeOf(.bad_handle);
+    producer.ring.offer(head, tail, publish_ns) catch |err| return switch (err) {
         error.Full => codeOf(.full),
         error.TooLarge => codeOf(.too_large),
         error.PeerCorrupt => codeOf(.peer_corrupt),
@@ -272,25 +278,48 @@ fn offerOne(handle: u32, head: []align(8) const u8, tail: []const u8, publish_ns
     return 0;
 }
 
-/// Makes what was offered visible and wakes who sleeps: all cursors, one fence, then all epochs (design D6).
-export fn qlaster_ring_commit(targets: ?[*]align(4) layout.OfferTarget, target_count: u32) Code {
-    commitAll((targets orelse return codeOf(.bad_argument))[0..target_count]);
-    return 0;
-}
+/// Producers of one call, each pinned once for all that the call does with it.
+const Pinned = struct {
+    handles: [max]u32 = undefined,
+    ends: [max]*connection.ProducerEnd = undefined,
+    count: usize = 0,
 
-fn commitAll(targets: []layout.OfferTarget) void {
-    for (targets) |target| {
-        const end = handles.pin(target.ring, .producer) orelse continue;
-        defer handles.unpin(target.ring);
-        _ = end.ring.commit();
+    /// Few, since a safe build fills undefined arrays; more targets go in several rounds.
+    const max = 16;
+
+    fn add(pinned: *Pinned, handle: u32) ?*connection.ProducerEnd {
+        const end = handles.pin(handle, .producer) orelse return null;
+        pinned.handles[pinned.count] = handle;
+        pinned.ends[pinned.count] = end;
+        pinned.count += 1;
+        return end;
     }
-    platform.storeLoadFence();
-    for (targets) |target| {
-        const end = handles.pin(target.ring, .producer) orelse continue;
-        defer handles.unpin(target.ring);
+
+    /// All cursors, one fence, then all epochs (design D6).
+    fn commit(pinned: *const Pinned) void {
+        for (pinned.ends[0..pinned.count]) |end| _ = end.ring.commit();
+        platform.storeLoadFence();
         // A failed byte means that the peer is gone: its socket's end tells our event loop.
-        _ = end.notifyIfParked();
+        for (pinned.ends[0..pinned.count]) |end| _ = end.notifyIfParked();
     }
+
+    fn unpin(pinned: *const Pinned) void {
+        for (pinned.handles[0..pinned.count]) |handle| handles.unpin(handle);
+    }
+};
+
+/// Makes what was offered visible and wakes who sleeps.
+export fn qlaster_ring_commit(targets: ?[*]align(4) layout.OfferTarget, target_count: u32) Code {
+    var rest: []const layout.OfferTarget = (targets orelse return codeOf(.bad_argument))[0..target_count];
+    while (rest.len > 0) {
+        const some = rest[0..@min(rest.len, Pinned.max)];
+        rest = rest[some.len..];
+        var pinned: Pinned = .{};
+        defer pinned.unpin();
+        for (some) |target| _ = pinned.add(target.ring);
+        pinned.commit();
+    }
+    return 0;
 }
 
 export fn qlaster_ring_abort(handle: u32) Code {

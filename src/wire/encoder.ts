@@ -40,7 +40,9 @@ const NOTHING = new Uint8Array(0);
 const BODY = FrameHeader.size;
 const ALL_FILTERS = U64_MAX;
 
-function u64(value: bigint, name: string): bigint {
+/** @param value Undefined stands for `fallback`, which needs no check. */
+function u64(value: bigint | undefined, name: string, fallback?: bigint): bigint {
+  if (value === undefined && fallback !== undefined) return fallback;
   if (typeof value !== "bigint") throw new TypeError(`${name} must be a bigint, not ${typeof value}`);
   if (value < 0n || value > U64_MAX) throw new RangeError(`${name} must fit 64 bits without sign, ${value} does not`);
   return value;
@@ -92,10 +94,10 @@ export class FrameEncoder {
     const data = payload(update.data, "data");
     const lamports = u64(update.lamports, "lamports");
     const slot = u64(update.slot, "slot");
-    const writeVersion = u64(update.writeVersion ?? 0n, "writeVersion");
-    const bankId = u64(update.bankId ?? 0n, "bankId");
-    const rentEpoch = u64(update.rentEpoch ?? U64_MAX, "rentEpoch");
-    const sourceNs = u64(update.sourceNs ?? 0n, "sourceNs");
+    const writeVersion = u64(update.writeVersion, "writeVersion", 0n);
+    const bankId = u64(update.bankId, "bankId", 0n);
+    const rentEpoch = u64(update.rentEpoch, "rentEpoch", U64_MAX);
+    const sourceNs = u64(update.sourceNs, "sourceNs", 0n);
 
     let flags = 0;
     let headLength = BODY + AccountBody.size;
@@ -126,8 +128,8 @@ export class FrameEncoder {
     const meta = update.meta === undefined ? undefined : payload(update.meta, "meta");
     const signature = signatureOf(update.signature);
     const slot = u64(update.slot, "slot");
-    const bankId = u64(update.bankId ?? 0n, "bankId");
-    const sourceNs = u64(update.sourceNs ?? 0n, "sourceNs");
+    const bankId = u64(update.bankId, "bankId", 0n);
+    const sourceNs = u64(update.sourceNs, "sourceNs", 0n);
     if (!Number.isInteger(update.index) || update.index < 0 || update.index > 0xffffffff) {
       throw new RangeError(`index must be an integer of 32 bits without sign, not ${update.index}`);
     }
@@ -155,8 +157,8 @@ export class FrameEncoder {
     if (status < 0) throw new TypeError(`status must be one of ${SLOT_STATUSES.join(", ")}, not ${update.status}`);
     const slot = u64(update.slot, "slot");
     const parent = u64(update.parent, "parent");
-    const bankId = u64(update.bankId ?? 0n, "bankId");
-    const sourceNs = u64(update.sourceNs ?? 0n, "sourceNs");
+    const bankId = u64(update.bankId, "bankId", 0n);
+    const sourceNs = u64(update.sourceNs, "sourceNs", 0n);
 
     this.#header(FrameKind.slot, update.lossy === true ? FRAME_FLAG_LOSSY : 0, sequence, sourceNs);
     view.setBigUint64(BODY + SlotBody.slot, slot, true);

@@ -16,7 +16,7 @@ export interface Footprint {
 }
 
 /** A thread of ours would have its parent's name: the library names none. */
-const HELPERS = /^(JITWorker|Heap Helper|.*ollector Thread|Bun Pool|HTTP Client|V8 |tokio)/;
+const HELPERS = /^(JITWorker|Heap ?Helper|.*ollector Thread|Bun Pool|HTTP Client|V8 |tokio)/;
 
 type Pid = number | "self";
 

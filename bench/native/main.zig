@@ -1,0 +1,51 @@
+//! main.zig: floors for the benches, without a runtime: our ring, a pipe, a socket pair, libc's memcpy.
+//! Usage: floor throughput BYTES BATCH RUNS | ring-latency spin|park GAP_US SAMPLES | pipe-latency GAP_US SAMPLES |
+//! pair-latency GAP_US SAMPLES | memcpy BYTES RUNS. Prints one JSON object; exit code 0 if all messages were right.
+//! Linux only: it forks and pins.
+
+const std = @import("std");
+const latency = @import("latency.zig");
+const memcpy = @import("memcpy.zig");
+const throughput = @import("throughput.zig");
+const qlaster = @import("qlaster");
+
+const Mode = enum { throughput, @"ring-latency", @"pipe-latency", @"pair-latency", memcpy };
+const Args = std.process.Args.Iterator;
+
+fn word(args: *Args) ![]const u8 {
+    return args.next() orelse error.ArgumentMissing;
+}
+
+fn number(args: *Args) !u32 {
+    return std.fmt.parseInt(u32, try word(args), 10);
+}
+
+pub fn main(init: std.process.Init.Minimal) !void {
+    qlaster.platform.init();
+    var args = init.args.iterate();
+    _ = args.next();
+    switch (std.meta.stringToEnum(Mode, try word(&args)) orelse return error.ModeUnknown) {
+        .throughput => {
+            const bytes = try number(&args);
+            const batch = try number(&args);
+            try throughput.run(bytes, batch, try number(&args));
+        },
+        .@"ring-latency" => {
+            const strategy = std.meta.stringToEnum(latency.Strategy, try word(&args)) orelse return error.StrategyUnknown;
+            const gap_us = try number(&args);
+            try latency.ring(strategy, gap_us, try number(&args));
+        },
+        .@"pipe-latency" => {
+            const gap_us = try number(&args);
+            try latency.descriptors(.pipe, gap_us, try number(&args));
+        },
+        .@"pair-latency" => {
+            const gap_us = try number(&args);
+            try latency.descriptors(.pair, gap_us, try number(&args));
+        },
+        .memcpy => {
+            const bytes = try number(&args);
+            try memcpy.run(bytes, try number(&args));
+        },
+    }
+}

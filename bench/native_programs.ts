@@ -1,0 +1,63 @@
+/**
+ * The programs without a runtime: floors in Zig (`native/`), peers in Rust (`peers/`). Built when first asked for.
+ * May touch: compilers, `.tools/bench/`. May not touch: figures.
+ * Why not in build.zig: nobody needs them but a bench, and the compilers' caches make a second build cheap.
+ *
+ * @module
+ */
+
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const OUT = join(ROOT, ".tools/bench");
+
+/** A program that is ready, or the reason why there is none. */
+export type Program = { readonly path: string } | { readonly missing: string };
+
+const built = new Map<string, Program>();
+
+/** Our ring, a pipe, a socket pair and libc's memcpy, from Zig. */
+export function floorProgram(): Program {
+  const zig = zigExecutable();
+  if (zig === undefined) return { missing: "there is no zig" };
+  return build("floor", zig, [
+    "build-exe",
+    ...["-O", "ReleaseSafe", "-lc", "--dep", "qlaster", "-Mroot=bench/native/main.zig"],
+    ...["-O", "ReleaseSafe", "-Mqlaster=zig/root.zig"],
+    ...["--cache-dir", ".zig-cache", `-femit-bin=${join(OUT, "floor")}`],
+  ]);
+}
+
+/** The Rust crates `shaq` and `iceoryx2`. */
+export function peersProgram(): Program {
+  if (spawnSync("cargo", ["--version"]).status !== 0) return { missing: "there is no cargo" };
+  const target = join(OUT, "cargo");
+  const manifest = "bench/peers/Cargo.toml";
+  const args = ["build", "--quiet", "--release", "--manifest-path", manifest, "--target-dir", target];
+  return build("cargo/release/qlaster-bench-peers", "cargo", args);
+}
+
+function build(name: string, compiler: string, args: readonly string[]): Program {
+  let program = built.get(name);
+  if (program === undefined) {
+    mkdirSync(OUT, { recursive: true });
+    const { status, stderr, error } = spawnSync(compiler, args, { cwd: ROOT, encoding: "utf8" });
+    const path = join(OUT, name);
+    const said = stderr?.trim().split("\n")[0] ?? error?.message;
+    program = status === 0 && existsSync(path) ? { path } : { missing: `it does not compile here (${said})` };
+    built.set(name, program);
+  }
+  return program;
+}
+
+/** The one that `./dev` uses: on PATH, or in .tools/. */
+function zigExecutable(): string | undefined {
+  const tools = join(ROOT, ".tools");
+  const installed = existsSync(tools) ? readdirSync(tools).filter((name) => name.startsWith("zig-")) : [];
+  const candidates = [process.env.QLASTER_ZIG, "zig", ...installed.map((name) => join(tools, name, "zig"))];
+  return candidates.find((zig) => zig !== undefined && spawnSync(zig, ["version"]).status === 0);
+}
