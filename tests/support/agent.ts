@@ -73,6 +73,12 @@ async function serve({ id, source, argument }: Request): Promise<void> {
   }
 }
 
+// Deno starts a thread with a socket pair for signals: at the first listener, else of itself half a second after its
+// start. Whoever compares what this process holds needs it to be there from the beginning.
+const ignore = () => {};
+process.on("SIGUSR2", ignore);
+process.off("SIGUSR2", ignore);
+
 createInterface({ input: process.stdin })
   .on("line", (line) => void serve(JSON.parse(line)))
   .on("close", () => {
