@@ -25,8 +25,8 @@ async function measure({ directory, quick }: BenchContext, runtime: Runtime): Pr
   const task: HandshakeTask = {
     path: join(directory, "handshake.sock"),
     socketPath: join(directory, `plain-${runtime}.sock`),
-    connections: quick ? 50 : 500,
-    rounds: quick ? 5 : 15,
+    connections: quick ? 20 : 500,
+    rounds: quick ? 3 : 15,
     consumers: CONSUMERS,
   };
   const [, result] = await Promise.all([

@@ -6,6 +6,7 @@
  */
 
 import { spawnSync } from "node:child_process";
+import process from "node:process";
 import { arch, availableParallelism, cpus, loadavg, platform, release } from "node:os";
 import { executable, isPinned } from "./worker.ts";
 
@@ -33,7 +34,7 @@ export function describeMachine(): Machine {
     system: `${platform()} ${release()} ${arch()}`,
     deno: said(executable("deno"), ["--version"]).split(" ")[1] ?? "none",
     bun: said(executable("bun"), ["--version"]) || "none",
-    zig: said("zig", ["version"]) || "none",
+    zig: said(process.env["QLASTER_ZIG"] ?? "zig", ["version"]) || "none",
     commit: `${said("git", ["rev-parse", "--short", "HEAD"]) || "unknown"}${dirty}`,
     date: new Date().toISOString().slice(0, 10),
     pinning: isPinned

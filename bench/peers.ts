@@ -26,7 +26,7 @@ const RUN_BYTES = 64 * 1024 * 1024;
 const MESSAGES_MAX = 50_000;
 const GAP_US = 300;
 const SAMPLES = 10_000;
-const SAMPLES_QUICK = 500;
+const SAMPLES_QUICK = 300;
 const WAYS: readonly Way[] = ["socket", "pipe", "postMessage", "zeromq"];
 const WORDS: Readonly<Record<Way, string>> = {
   socket: "Unix socket",

@@ -25,7 +25,7 @@ const GAPS: readonly (readonly [gapUs: number, samples: number])[] = [
 /** `poll` stands for a loop around it: what a program does that spins for itself. */
 const WAITING: readonly Waiting[] = [...IDLE_STRATEGIES, "poll"];
 const WAITING_QUICK: readonly Waiting[] = ["park", "spin", "poll"];
-const GAPS_QUICK: typeof GAPS = [[300, 500]];
+const GAPS_QUICK: typeof GAPS = [[300, 300]];
 /** The gap at which each runtime is also measured against the other one. */
 const MIXED_GAP_US = 300;
 /** Bytes of account data. */

@@ -92,7 +92,7 @@ function assertTimeout(value: number, name: string): number {
  * Connects to the sender at `path` and maps its ring. Slots come from now on; accounts and transactions by `subscribe`.
  * @returns The consumer. It keeps the process alive until `close()` or `unref()`.
  * @throws {QlasterError} `CONNECT_NO_SENDER`, `CONNECT_REFUSED`, `CONNECT_TIMEOUT`, `CONNECT_VERSION`, `CONNECT_UID`,
- * `CONNECT_PROTOCOL`, `REGION_REFUSED`, `NATIVE_…`
+ * `CONNECT_PROTOCOL`, `LINK_PROTOCOL`, `REGION_REFUSED`, `NATIVE_…`
  *
  * @example
  * ```ts
