@@ -11,7 +11,7 @@ import { RUNTIMES, Workers } from "./worker.ts";
 import type { FfiResult, FfiTask } from "./workers/ffi_calls.ts";
 
 const RUNS = 15;
-const RUNS_QUICK = 3;
+const RUNS_QUICK = 5;
 
 async function* run(context: BenchContext): AsyncGenerator<BenchRecord> {
   for (const runtime of RUNTIMES) {
