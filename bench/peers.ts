@@ -134,7 +134,7 @@ async function measureWay(task: PeerTask, runtime: Runtime): Promise<PeerResult>
 
 async function* crateRecords(context: BenchContext, ours: Ours): AsyncGenerator<BenchRecord> {
   context.note("peers: building the Rust crates, a minute the first time");
-  const program = peersProgram();
+  const program = peersProgram(context.quick);
   if ("missing" in program) return context.note(`peers: no figures of Rust crates: ${program.missing}`);
   for (const [crate, name] of Object.entries(CRATES)) {
     context.note(`peers: ${name}`);

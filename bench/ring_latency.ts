@@ -85,7 +85,7 @@ export async function measure(
 }
 
 async function floorsOf(context: BenchContext, gapUs: number, samples: number): Promise<Floors> {
-  const program = floorProgram();
+  const program = floorProgram(context.quick);
   if ("missing" in program) {
     context.note(`ring latency: no floors, ${program.missing}`);
     return new Map();

@@ -42,7 +42,7 @@ type FloorResult = ProducerResult & ConsumerResult;
 async function* run(context: BenchContext): AsyncGenerator<BenchRecord> {
   const runs = context.quick ? RUNS_QUICK : RUNS;
   for (const bytes of context.quick ? SIZES_QUICK : SIZES) {
-    const memcpy = bytes >= BULK_MIN ? await memcpyFloor(bytes, runs) : undefined;
+    const memcpy = bytes >= BULK_MIN ? await memcpyFloor(context, bytes, runs) : undefined;
     if (memcpy !== undefined) yield memcpy;
     const batchMax = Math.max(1, Math.min(BATCH_MAX, Math.floor(BATCH_BYTES_MAX / bytes)));
     for (const batch of context.quick ? [batchMax] : new Set([1, batchMax])) {
@@ -102,12 +102,12 @@ function recordsOf(pair: string, result: FloorResult, bytes: number, batch: numb
 }
 
 async function floorRecords(
-  { note }: BenchContext,
+  { note, quick }: BenchContext,
   bytes: number,
   batch: number,
   runs: number,
 ): Promise<Map<string, BenchRecord> | undefined> {
-  const program = floorProgram();
+  const program = floorProgram(quick);
   if ("missing" in program) return void note(`ring throughput: no floor, ${program.missing}`);
   await using workers = new Workers();
   const args = [bytes, batch, runs].map(String);
@@ -115,8 +115,8 @@ async function floorRecords(
   return recordsOf("zig to zig", result, bytes, batch);
 }
 
-async function memcpyFloor(bytes: number, runs: number): Promise<BenchRecord | undefined> {
-  const program = floorProgram();
+async function memcpyFloor({ quick }: BenchContext, bytes: number, runs: number): Promise<BenchRecord | undefined> {
+  const program = floorProgram(quick);
   if ("missing" in program) return undefined;
   await using workers = new Workers();
   const { copyNs } = await workers.run<{ copyNs: number[] }>("floor", [program.path, "memcpy", `${bytes}`, `${runs}`]);
