@@ -17,7 +17,7 @@ import type { ConsumerResult, ProducerResult, ThroughputTask } from "./workers/t
 export const SIZES: readonly number[] = [18, 165, 1024, 10 * 1024, 1024 * 1024];
 const SIZES_QUICK: readonly number[] = [165];
 const RUNS = 7;
-const RUNS_QUICK = 3;
+const RUNS_QUICK = 5;
 /** From here on bytes per second say more than messages per second. */
 const BULK_MIN = 4096;
 /** Bytes of data in one batch. */

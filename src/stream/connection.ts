@@ -19,6 +19,7 @@ import {
   protocolError,
 } from "../wire/messages.ts";
 import type { Link } from "./link.ts";
+import { type Counts, SlotCounter } from "./slot_counter.ts";
 
 /** The reasons that a sender tells its consumer, as numbers of the wire. */
 const WIRE_REASON: Partial<Record<EndReason, number>> = {
@@ -43,15 +44,6 @@ export interface ConnectionOptions {
   readonly reservedBytes: number;
   readonly senderId: Uint8Array;
 }
-
-/** Updates of one slot that did not reach a connection. */
-export interface SlotLosses {
-  accounts: number;
-  transactions: number;
-}
-
-/** Slots whose losses are remembered: long past the time between a slot's first and last status. */
-const SLOTS_REMEMBERED = 512;
 
 /** One granted consumer. */
 export class Connection {
@@ -84,7 +76,7 @@ export class Connection {
   readonly #events: ConnectionEvents;
   readonly #wake: number;
   #watch: Watch | undefined;
-  #lossesBySlot: Map<number, SlotLosses> | undefined;
+  readonly #lossesBySlot = new SlotCounter();
   readonly #info = new Float64Array(RingInfo.size / 8);
   #isDrainDue = false;
 
@@ -211,28 +203,16 @@ export class Connection {
     if (!this.isEnded) this.#events.onEnd(this, "consumer-gone");
   }
 
-  /** Counts a matching update that can't be delivered. Returns all losses so far. */
-  countLoss(kind: "account" | "transaction" | "slot", slot: number): number {
+  /** Counts a matching update that can't be delivered. */
+  countLoss(kind: "account" | "transaction" | "slot", slot: number): void {
     this.lost++;
-    if (kind !== "slot") {
-      this.#lossesBySlot ??= new Map();
-      let losses = this.#lossesBySlot.get(slot);
-      if (losses === undefined) {
-        losses = { accounts: 0, transactions: 0 };
-        this.#lossesBySlot.set(slot, losses);
-        if (this.#lossesBySlot.size > SLOTS_REMEMBERED) {
-          this.#lossesBySlot.delete(this.#lossesBySlot.keys().next().value!);
-        }
-      }
-      if (kind === "account") losses.accounts++;
-      else losses.transactions++;
-    }
-    return this.lost;
+    if (kind === "account") this.#lossesBySlot.countAccount(slot);
+    else if (kind === "transaction") this.#lossesBySlot.countTransaction(slot);
   }
 
   /** What this connection lost of a slot; undefined for nothing. */
-  lossesOf(slot: number): SlotLosses | undefined {
-    return this.#lossesBySlot?.get(slot);
+  lossesOf(slot: number): Readonly<Counts> | undefined {
+    return this.#lossesBySlot.get(slot);
   }
 
   /** False once the consumer has written a cursor that can't be. */

@@ -185,7 +185,7 @@ export class RingReader {
     return Math.min(Math.max(0, used), this.#capacity - (this.#capacity % FRAME_ALIGN));
   }
 
-  /** Voids all views, then unmaps. */
+  /** Voids all views and lets the shared memory go. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;

@@ -1,5 +1,5 @@
 /**
- * Counts what was published for each slot, so that a slot frame can say how much belongs to it.
+ * Counts updates by slot: what a sender published, and what a connection lost, so that a slot frame can say both.
  * May touch: its own map. Bounded: the slots longest untouched are forgotten.
  *
  * @module
@@ -7,7 +7,8 @@
 
 import type { SlotCounts } from "../types.ts";
 
-interface Counts {
+/** Updates of one slot. */
+export interface Counts {
   accounts: number;
   transactions: number;
 }
@@ -40,7 +41,12 @@ export class SlotCounter {
     this.#of(slot).transactions++;
   }
 
-  /** What was published for the slot so far, for a connection without losses. */
+  /** What was counted for the slot; undefined for nothing. */
+  get(slot: number): Readonly<Counts> | undefined {
+    return this.#counts.get(slot);
+  }
+
+  /** The same as a slot frame says it, for a connection without losses. */
   countsOf(slot: number): SlotCounts {
     const counts = this.#counts.get(slot);
     return {
