@@ -383,3 +383,57 @@ export fn qlaster_ring_spin(handle: u32, budget_us: u32) Code {
     defer handles.unpin(handle);
     return end.spin(budget_us);
 }
+
+// Wire version 9 (docs/interop.md)
+
+export fn qlaster_v9_ring_create(
+    directory: ?[*]const u8,
+    directory_length: u32,
+    slot_index: u32,
+    generation: f64,
+    capacity_bytes: f64,
+    created: ?*align(4) layout.V9Created,
+) Code {
+    _ = .{ directory, directory_length, slot_index, generation, capacity_bytes, created };
+    return codeOf(.unsupported);
+}
+export fn qlaster_v9_ring_join(path: ?[*]const u8, length: u32, wake_fd: i32, uid: u32) Code {
+    _ = .{ path, length, wake_fd, uid };
+    return codeOf(.unsupported);
+}
+export fn qlaster_v9_ring_size(handle: u32) f64 {
+    _ = handle;
+    return 0;
+}
+export fn qlaster_v9_ring_present(handle: u32) Code {
+    _ = handle;
+    return codeOf(.unsupported);
+}
+export fn qlaster_v9_relay(handle: u32, fd: i32) Code {
+    _ = .{ handle, fd };
+    return codeOf(.unsupported);
+}
+export fn qlaster_v9_clean(directory: ?[*]const u8, length: u32) Code {
+    _ = .{ directory, length };
+    return codeOf(.unsupported);
+}
+export fn qlaster_v9_same_namespace(pid: i32) Code {
+    _ = pid;
+    return codeOf(.unsupported);
+}
+export fn qlaster_v9_encode(
+    head: ?[*]align(8) const u8,
+    head_length: u32,
+    tail: ?[*]const u8,
+    tail_length: u32,
+    compress: u32,
+    out: ?[*]u8,
+    out_length: u32,
+) Code {
+    _ = .{ head, head_length, tail, tail_length, compress, out, out_length };
+    return codeOf(.unsupported);
+}
+export fn qlaster_v9_decode(frame: ?[*]const u8, length: u32, record: ?*align(4) layout.PollRecord, scratch: ?[*]u8, scratch_length: u32) Code {
+    _ = .{ frame, length, record, scratch, scratch_length };
+    return codeOf(.unsupported);
+}

@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 3898516927;
+export const ABI_HASH = 1044856270;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -24,6 +24,23 @@ export const LINK_BODY_BYTES_MAX = 1048576;
 export const LINK_DESCRIPTORS_MAX = 4;
 export const NAME_BYTES_MAX = 64;
 export const STATUS_BASE = -4096;
+export const V9_VERSION = 9;
+export const V9_SLOTS_DEFAULT = 10;
+export const V9_SLOT_NONE = 255;
+export const V9_IDLE_MS = 30000;
+export const V9_PING_MS = 10000;
+export const V9_CONTROL_BYTES_MAX = 16777216;
+export const V9_LIST_KEYS_MAX = 131072;
+export const V9_READY_SHM_BYTES_MAX = 1024;
+export const V9_PATH_BYTES_MAX = 993;
+export const V9_SENTINEL = 4294967295;
+export const V9_FLAG_LZ4 = 1;
+export const FRAME_FLAG_DECOMPRESSED = 32768;
+export const V9_COMPRESS_BYTES_MIN = 512000;
+export const V9_COMPRESS_PROBE_BYTES = 8192;
+export const V9_COMPRESS_GAIN_MIN = 75;
+export const SHAQ_CAPACITY_BYTES_MIN = 64;
+export const SHAQ_CAPACITY_BYTES_MAX = 2147483648;
 
 /** Offsets in bytes. */
 export const RingHeader = {
@@ -123,7 +140,7 @@ export const PollRecord = {
   frameOffset: 0,
   kind: 4,
   flags: 8,
-  bodyLength: 12,
+  ringBytes: 12,
   payloadOffset: 16,
   payloadLength: 20,
   extraOffset: 24,
@@ -201,6 +218,95 @@ export const RefuseBody = {
   textLength: 4,
 } as const;
 
+/** Offsets in bytes. */
+export const V9Subscribe = {
+  size: 19,
+  version: 0,
+  tag: 1,
+  slotIndex: 2,
+  slotGeneration: 3,
+  accountCount: 11,
+} as const;
+
+/** Offsets in bytes. */
+export const V9Token = {
+  size: 11,
+  version: 0,
+  tag: 1,
+  slotIndex: 2,
+  slotGeneration: 3,
+} as const;
+
+/** Offsets in bytes. */
+export const V9ReadyShm = {
+  size: 19,
+  version: 0,
+  tag: 1,
+  slotIndex: 2,
+  slotGeneration: 3,
+  pathLength: 11,
+} as const;
+
+/** Offsets in bytes. */
+export const V9Account = {
+  size: 116,
+  version: 0,
+  tag: 1,
+  createdNs: 2,
+  pubkey: 10,
+  owner: 42,
+  lamports: 74,
+  executable: 82,
+  rentEpoch: 83,
+  slot: 91,
+  writeVersion: 99,
+  flags: 107,
+  rawLength: 108,
+  wireLength: 112,
+} as const;
+
+/** Offsets in bytes. */
+export const V9Transaction = {
+  size: 91,
+  version: 0,
+  tag: 1,
+  createdNs: 2,
+  slot: 10,
+  index: 18,
+  vote: 22,
+  signature: 23,
+  payloadLength: 87,
+} as const;
+
+/** Offsets in bytes. */
+export const V9Slot = {
+  size: 18,
+  version: 0,
+  tag: 1,
+  createdNs: 2,
+  slot: 10,
+} as const;
+
+/** Offsets in bytes. */
+export const ShaqHeader = {
+  size: 320,
+  magic: 0,
+  version: 8,
+  bufferMask: 12,
+  producerReservation: 64,
+  producerPublication: 128,
+  consumerReservation: 192,
+  consumerRelease: 256,
+} as const;
+
+/** Offsets in bytes. */
+export const V9Created = {
+  size: 1008,
+  wakeFd: 0,
+  pathLength: 4,
+  path: 8,
+} as const;
+
 export const FrameKind = {
   account: 1,
   transaction: 2,
@@ -249,10 +355,25 @@ export const Status = {
   handlesExhausted: -4208,
   memoryLimit: -4209,
   consumersLimit: -4210,
+  v9Version: -4211,
+  v9Tag: -4212,
+  v9Malformed: -4213,
+  v9TooLarge: -4214,
+  v9Decode: -4215,
   badHandle: -4296,
   badArgument: -4297,
   pathTooLong: -4298,
   unsupported: -4299,
+} as const;
+
+export const V9Tag = {
+  subscribe: 1,
+  account: 2,
+  ready: 3,
+  ping: 4,
+  readyShm: 5,
+  transaction: 6,
+  slot: 7,
 } as const;
 
 /** TypeScript's name: the library's name, parameters, result. */
@@ -290,4 +411,13 @@ export const SYMBOLS = {
   ringUnpark: ["qlaster_ring_unpark", ["u32"], "i32"],
   ringRetire: ["qlaster_ring_retire", ["u32"], "i32"],
   ringSpin: ["qlaster_ring_spin", ["u32", "u32"], "i32"],
+  v9RingCreate: ["qlaster_v9_ring_create", ["buffer", "u32", "u32", "f64", "f64", "buffer"], "i32"],
+  v9RingJoin: ["qlaster_v9_ring_join", ["buffer", "u32", "i32", "u32"], "i32"],
+  v9RingSize: ["qlaster_v9_ring_size", ["u32"], "f64"],
+  v9RingPresent: ["qlaster_v9_ring_present", ["u32"], "i32"],
+  v9Relay: ["qlaster_v9_relay", ["u32", "i32"], "i32"],
+  v9Clean: ["qlaster_v9_clean", ["buffer", "u32"], "i32"],
+  v9SameNamespace: ["qlaster_v9_same_namespace", ["i32"], "i32"],
+  v9Encode: ["qlaster_v9_encode", ["buffer", "u32", "buffer", "u32", "u32", "buffer", "u32"], "i32"],
+  v9Decode: ["qlaster_v9_decode", ["buffer", "u32", "buffer", "buffer", "u32"], "i32"],
 } as const;

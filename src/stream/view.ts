@@ -38,7 +38,7 @@ import {
 const RECORD_WORDS = PollRecord.size / 4;
 const KIND = PollRecord.kind / 4;
 const FLAGS = PollRecord.flags / 4;
-const BODY_LENGTH = PollRecord.bodyLength / 4;
+const RING_BYTES = PollRecord.ringBytes / 4;
 const PAYLOAD_OFFSET = PollRecord.payloadOffset / 4;
 const PAYLOAD_LENGTH = PollRecord.payloadLength / 4;
 const EXTRA_OFFSET = PollRecord.extraOffset / 4;
@@ -543,5 +543,5 @@ export class Views {
 
 /** Bytes that a record's frame takes in the ring. */
 export function frameSize(records: Uint32Array, index: number): number {
-  return (FrameHeader.size + records[index * RECORD_WORDS + BODY_LENGTH]! + 7) & ~7;
+  return records[index * RECORD_WORDS + RING_BYTES]!;
 }

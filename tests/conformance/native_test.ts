@@ -535,8 +535,8 @@ guarded("Native.ringOffer(), ringPoll() and ringRelease() pass frames in order, 
   const records = poll(library, consumer) as number[][];
   const first = FrameHeader.size + AccountBody.size;
   assert.deepEqual(records, [
-    [0, FrameKind.account, 0, AccountBody.size + 13, first, 13, first, 0],
-    [192, FrameKind.slot, 0, SlotBody.size, 192 + SLOT_SIZE, 0, 192 + SLOT_SIZE, 0],
+    [0, FrameKind.account, 0, 192, first, 13, first, 0],
+    [192, FrameKind.slot, 0, SLOT_SIZE, 192 + SLOT_SIZE, 0, 192 + SLOT_SIZE, 0],
   ]);
   const memory = library.memory(library.ringAddress(consumer), 2 * CAPACITY);
   assert.deepEqual(new Uint8Array(memory, first, 13), data);
@@ -756,7 +756,8 @@ guarded("Native: null where a buffer belongs is refused, not followed", async (h
 });
 
 guarded("Native: every symbol of the table was called by these cases", () => {
-  const missing = Object.keys(SYMBOLS).filter((name) => !called.has(name));
+  // Those of wire version 9 have a file of their own: tests/interop/native_test.ts.
+  const missing = Object.keys(SYMBOLS).filter((name) => !called.has(name) && !name.startsWith("v9"));
   assert.deepEqual(missing, []);
   return Promise.resolve();
 });

@@ -12,7 +12,6 @@ import fc from "fast-check";
 import { addressFromBytes } from "../../src/address.ts";
 import {
   type AccountView,
-  frameSize,
   type GapView,
   type SlotView,
   type TransactionView,
@@ -312,12 +311,4 @@ test("a view takes lengths and flags from the record, whatever a sender writes i
     false,
     undefined,
   ]);
-});
-
-test("frameSize() is the padded size in the ring", () => {
-  for (let body = 0; body <= 24; body++) {
-    const records = new Uint32Array(16);
-    records[8 + 3] = body;
-    assert.equal(frameSize(records, 1), 64 + 8 * Math.ceil(body / 8));
-  }
 });
