@@ -73,6 +73,22 @@ pub const ProducerEnd = struct {
     }
 };
 
+const spin_us_max = 1000;
+
+/// Looks for a frame again and again, for at most `budget_us`. 1: there is one; 0: not yet.
+pub fn spinOn(consumer: anytype, budget_us: u32) Code {
+    const looks_per_clock = 64;
+    if (consumer.hasMore()) return 1;
+    const deadline = platform.monotonicNs() + @as(u64, @min(budget_us, spin_us_max)) * std.time.ns_per_us;
+    while (true) {
+        for (0..looks_per_clock) |_| {
+            std.atomic.spinLoopHint();
+            if (consumer.hasMore()) return 1;
+        }
+        if (platform.monotonicNs() >= deadline) return 0;
+    }
+}
+
 pub const ConsumerEnd = struct {
     regions: region.Regions,
     ring: ring.Consumer,
@@ -96,20 +112,9 @@ pub const ConsumerEnd = struct {
         return 0;
     }
 
-    pub const spin_us_max = 1000;
-
     /// Waits for a frame without giving up the thread, for at most `budget_us`. 1: there is one; 0: not yet.
     pub fn spin(end: *ConsumerEnd, budget_us: u32) Code {
-        const looks_per_clock = 64;
-        if (end.ring.hasMore()) return 1;
-        const deadline = platform.monotonicNs() + @as(u64, @min(budget_us, spin_us_max)) * std.time.ns_per_us;
-        while (true) {
-            for (0..looks_per_clock) |_| {
-                std.atomic.spinLoopHint();
-                if (end.ring.hasMore()) return 1;
-            }
-            if (platform.monotonicNs() >= deadline) return 0;
-        }
+        return spinOn(&end.ring, budget_us);
     }
 
     pub fn info(end: *ConsumerEnd, out: *layout.RingInfo) Code {

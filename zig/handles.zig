@@ -9,6 +9,7 @@ const connection = @import("connection.zig");
 const Link = @import("link.zig").Link;
 const Listener = @import("listener.zig").Listener;
 const Wake = @import("wake.zig").Wake;
+const v9 = @import("v9/ends.zig");
 const Atomic = std.atomic.Value;
 const assert = std.debug.assert;
 
@@ -18,6 +19,8 @@ pub const Object = union(enum) {
     wake: Wake,
     producer: connection.ProducerEnd,
     consumer: connection.ConsumerEnd,
+    v9_producer: v9.ProducerEnd,
+    v9_consumer: v9.ConsumerEnd,
 
     fn destroy(object: *Object) void {
         switch (object.*) {

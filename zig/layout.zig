@@ -574,6 +574,7 @@ pub const symbols = [_]Symbol{
     .{ .name = "qlaster_listener_fd", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_listener_accept", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_link_adopt", .parameters = &.{.i32}, .result = .i32 },
+    .{ .name = "qlaster_link_fd", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_link_connect", .parameters = &.{ .buffer, .u32 }, .result = .i32 },
     .{ .name = "qlaster_link_peer", .parameters = &.{ .u32, .buffer }, .result = .i32 },
     .{ .name = "qlaster_link_send", .parameters = &.{ .u32, .buffer, .u32, .buffer, .u32 }, .result = .i32 },

@@ -4,9 +4,9 @@
 //! Why no frame is lost or seen half-written: the comments at `commit` and `park`, and docs/adr/0002.
 
 const std = @import("std");
-const builtin = @import("builtin");
 const layout = @import("layout.zig");
 const platform = @import("platform/mod.zig");
+const copy = @import("copy.zig").copy;
 const FrameHeader = layout.FrameHeader;
 const FrameKind = layout.FrameKind;
 const assert = std.debug.assert;
@@ -28,23 +28,6 @@ fn countsAsLost(kind: FrameKind) bool {
         .account, .transaction, .slot => true,
         else => false,
     };
-}
-
-/// From this many bytes on, x86's `rep movsb` beats the vector loop by a tenth; below, it loses (docs/adr/0003).
-const string_copy_min = 32 * 1024;
-
-/// `source` and `target` never overlap: one is private memory, the other the ring.
-inline fn copy(target: [*]u8, source: []const u8) void {
-    if (builtin.cpu.arch == .x86_64 and source.len >= string_copy_min) {
-        asm volatile ("rep movsb"
-            :
-            : [target] "{rdi}" (target),
-              [source] "{rsi}" (source.ptr),
-              [count] "{rcx}" (source.len),
-            : .{ .memory = true, .rdi = true, .rsi = true, .rcx = true });
-        return;
-    }
-    @memcpy(target[0..source.len], source);
 }
 
 pub const Producer = struct {

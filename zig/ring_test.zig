@@ -257,7 +257,7 @@ test "random bytes as a ring never lead out of bounds" {
         var records: [64]layout.PollRecord = undefined;
         const count = pair.consumer.ring.poll(&records) catch continue;
         for (records[0..count]) |record| {
-            const end = record.frame_offset + @sizeOf(layout.FrameHeader) + record.body_length;
+            const end = record.frame_offset + record.ring_bytes;
             try testing.expect(end <= 2 * 65536);
             try testing.expect(record.payload_offset + record.payload_length <= end);
             try testing.expect(record.extra_offset + record.extra_length <= end);

@@ -12,6 +12,8 @@ pub const wake = @import("wake.zig");
 pub const link = @import("link.zig");
 pub const listener = @import("listener.zig");
 pub const handles = @import("handles.zig");
+pub const v9_frame = @import("v9/frame.zig");
+pub const v9_shaq = @import("v9/shaq.zig");
 
 /// Tests and tools keep the standard library's handler: it prints where.
 pub const panic = if (builtin.output_mode == .Lib and !builtin.is_test)
@@ -24,7 +26,7 @@ comptime {
 }
 
 test {
-    _ = .{ abi, layout, platform, connection, ring, region, wake, link, listener, handles };
+    _ = .{ abi, layout, platform, connection, ring, region, wake, link, listener, handles, v9_frame, v9_shaq };
     _ = @import("ring_test.zig");
     if (builtin.os.tag == .linux) _ = @import("platform/vdso.zig");
 }

@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 1044856270;
+export const ABI_HASH = 2472746828;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -389,6 +389,7 @@ export const SYMBOLS = {
   listenerFd: ["qlaster_listener_fd", ["u32"], "i32"],
   listenerAccept: ["qlaster_listener_accept", ["u32"], "i32"],
   linkAdopt: ["qlaster_link_adopt", ["i32"], "i32"],
+  linkFd: ["qlaster_link_fd", ["u32"], "i32"],
   linkConnect: ["qlaster_link_connect", ["buffer", "u32"], "i32"],
   linkPeer: ["qlaster_link_peer", ["u32", "buffer"], "i32"],
   linkSend: ["qlaster_link_send", ["u32", "buffer", "u32", "buffer", "u32"], "i32"],

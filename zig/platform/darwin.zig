@@ -41,6 +41,7 @@ const f_setfd = 2;
 const f_getfl = 3;
 const f_setfl = 4;
 const f_dupfd_cloexec = 67;
+const f_setnosigpipe = 73;
 const fd_cloexec = 1;
 const o_rdonly = 0x0000;
 const o_rdwr = 0x0002;
@@ -113,6 +114,7 @@ const system = struct {
     extern "c" fn setrlimit(resource: c_int, limit: *const Limit) c_int;
     extern "c" fn clock_gettime(clock: c_int, time: *Time) c_int;
     extern "c" fn write(fd: c_int, bytes: [*]const u8, size: usize) isize;
+    extern "c" fn pipe(out: *[2]c_int) c_int;
     extern "c" fn arc4random_buf(bytes: [*]u8, size: usize) void;
 };
 
@@ -166,6 +168,35 @@ pub inline fn storeLoadFence() void {
         .aarch64 => asm volatile ("dmb ish" ::: .{ .memory = true }),
         else => @compileError("no store-load fence for this CPU"),
     }
+}
+
+/// A pipe's ends: ours to write, one to pass.
+pub fn eventCreate(out: *[2]i32) Code {
+    var ends: [2]c_int = undefined;
+    const made = codeOf(system.pipe(&ends));
+    if (made < 0) return made;
+    for (ends) |fd| {
+        _ = system.fcntl(fd, f_setfd, @as(c_int, fd_cloexec));
+        _ = system.fcntl(fd, f_setnosigpipe, @as(c_int, 1));
+        _ = setNonBlocking(fd);
+    }
+    out.* = .{ ends[1], ends[0] };
+    return 0;
+}
+
+/// EAGAIN: the pipe is full, so it has been signalled already.
+pub fn eventSignal(fd: i32) Code {
+    return codeOf(system.write(fd, "\x01", 1));
+}
+
+/// Zeros that nobody shares.
+pub fn pages(size: usize) mod.Mapped {
+    return mapped(system.mmap(null, size, protection(true), map_private | map_anonymous, -1, 0));
+}
+
+/// The crate waits on futexes on Linux only.
+pub fn futexWake(word: *const anyopaque, count: i32) void {
+    _ = .{ word, count };
 }
 
 pub fn writeStderr(text: []const u8) void {

@@ -94,6 +94,39 @@ pub inline fn storeLoadFence() void {
     }
 }
 
+/// Two descriptors of one eventfd: ours, and one to pass. Non-blocking, since the original reads it until it would block.
+pub fn eventCreate(out: *[2]i32) Code {
+    const fd = codeOf(linux.eventfd(0, linux.EFD.NONBLOCK | linux.EFD.CLOEXEC));
+    if (fd < 0) return fd;
+    const passed = duplicate(fd);
+    if (passed < 0) {
+        _ = close(fd);
+        return passed;
+    }
+    out.* = .{ fd, passed };
+    return 0;
+}
+
+/// EAGAIN: the counter is full, so it has been signalled already.
+pub fn eventSignal(fd: i32) Code {
+    const one: u64 = 1;
+    while (true) {
+        const code = codeOf(linux.write(fd, std.mem.asBytes(&one), @sizeOf(u64)));
+        if (code != errno.interrupted) return code;
+    }
+}
+
+/// Zeros that nobody shares.
+pub fn pages(size: usize) mod.Mapped {
+    return mapped(linux.mmap(null, size, protection(true), .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true }, -1, 0));
+}
+
+/// Wakes up to `count` threads of any process that wait on this word.
+pub fn futexWake(word: *const anyopaque, count: i32) void {
+    const futex_wake = 1; // not the private kind: the waiters are other processes
+    _ = linux.syscall3(.futex, @intFromPtr(word), futex_wake, @as(u32, @intCast(count)));
+}
+
 pub fn writeStderr(text: []const u8) void {
     _ = linux.write(2, text.ptr, text.len);
 }

@@ -64,6 +64,10 @@ pub const effectiveUid = system.effectiveUid;
 pub const realtimeNs = system.realtimeNs;
 pub const monotonicNs = system.monotonicNs;
 pub const storeLoadFence = system.storeLoadFence;
+pub const futexWake = system.futexWake;
+pub const eventCreate = system.eventCreate;
+pub const eventSignal = system.eventSignal;
+pub const pages = system.pages;
 pub const writeStderr = system.writeStderr;
 pub const raiseDescriptorLimit = system.raiseDescriptorLimit;
 
