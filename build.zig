@@ -7,11 +7,12 @@ const std = @import("std");
 pub fn build(b: *std.Build) void {
     const target = b.standardTargetOptions(.{});
     const optimize = b.standardOptimizeOption(.{});
+    const lz4 = findLz4(b) orelse return; // Zig fetches the package, then calls this function again
 
-    const root = addRoot(b, target, optimize);
+    const root = addRoot(b, target, optimize, lz4);
     b.installArtifact(b.addLibrary(.{ .name = "qlaster", .linkage = .dynamic, .root_module = root }));
 
-    const tests = b.addTest(.{ .root_module = addRoot(b, target, optimize) });
+    const tests = b.addTest(.{ .root_module = addRoot(b, target, optimize, lz4) });
     const run_tests = b.addRunArtifact(tests);
     run_tests.has_side_effects = true; // a test run from the cache would be no test
     b.step("test", "Run the tests beside the Zig code").dependOn(&run_tests.step);
@@ -19,7 +20,7 @@ pub fn build(b: *std.Build) void {
     const tools = b.createModule(.{
         .root_source_file = b.path("zig/gen/abi.zig"),
         .target = b.graph.host,
-        .imports = &.{.{ .name = "qlaster", .module = addRoot(b, b.graph.host, .debug) }},
+        .imports = &.{.{ .name = "qlaster", .module = addRoot(b, b.graph.host, .debug, lz4) }},
     });
     const generate = b.addRunArtifact(b.addExecutable(.{ .name = "gen-abi", .root_module = tools }));
     const write = b.addUpdateSourceFiles();
@@ -33,19 +34,19 @@ pub fn build(b: *std.Build) void {
         // The same as the library's: the compiler crashes where only one of two modules is stripped (0.17.1).
         .strip = optimize != .debug,
         .single_threaded = false,
-        .imports = &.{.{ .name = "qlaster", .module = addRoot(b, target, optimize) }},
+        .imports = &.{.{ .name = "qlaster", .module = addRoot(b, target, optimize, lz4) }},
     });
     const stress = b.addExecutable(.{ .name = "ring-stress", .root_module = stress_module });
     const run_stress = b.addRunArtifact(stress);
     run_stress.addPassthruArgs();
     b.step("stress", "Two processes pass frames through one ring: -- [frames] [seed]").dependOn(&run_stress.step);
 
-    addCross(b);
+    addCross(b, lz4);
 }
 
 /// Compiles for every supported platform, on any of them. Baseline CPUs, so that the result runs everywhere and is the
 /// same wherever it was built; no libc on Linux, so that one library serves glibc and musl (design D20).
-fn addCross(b: *std.Build) void {
+fn addCross(b: *std.Build, lz4: std.Build.LazyPath) void {
     const cross = b.step("cross", "Compile for every supported platform: zig-out/cross/");
     const embed = b.step("embed", "Write src/native/embedded/: the libraries of all platforms as TypeScript modules");
     const generator = b.addExecutable(.{
@@ -69,7 +70,7 @@ fn addCross(b: *std.Build) void {
             // The linker makes the SONAME of it; zig/gen/embed.zig fills the hash in.
             .name = if (query.os_tag == .linux) "qlaster-0000000000000000" else "qlaster",
             .linkage = .dynamic,
-            .root_module = addRoot(b, b.resolveTargetQuery(query), .safe),
+            .root_module = addRoot(b, b.resolveTargetQuery(query), .safe, lz4),
         });
         const generate = b.addRunArtifact(generator);
         generate.addFileArg(library.getEmittedBin());
@@ -83,8 +84,21 @@ fn addCross(b: *std.Build) void {
     }
 }
 
-fn addRoot(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builtin.Optimize) *std.Build.Module {
-    return b.createModule(.{
+/// The folder with lz4.c and lz4.h: what -Dlz4 names (`./dev` does, see tools/setup.sh), else the package.
+fn findLz4(b: *std.Build) ?std.Build.LazyPath {
+    const option = b.option([]const u8, "lz4", "Folder with lz4.c and lz4.h of LZ4 1.9.4 [default: the package of build.zig.zon]");
+    if (option) |folder| return .{ .cwd_relative = folder };
+    const package = b.lazyDependency("lz4", .{}) orelse return null;
+    return package.path("lib");
+}
+
+fn addRoot(
+    b: *std.Build,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.Optimize,
+    lz4: std.Build.LazyPath,
+) *std.Build.Module {
+    const root = b.createModule(.{
         .root_source_file = b.path("zig/root.zig"),
         .target = target,
         .optimize = optimize,
@@ -92,4 +106,25 @@ fn addRoot(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builti
         // Atomics must stay atomic: the host has threads, and other processes share the memory.
         .single_threaded = false,
     });
+    root.addCSourceFile(.{ .file = lz4.path(b, "lz4.c"), .flags = &lz4_flags });
+    return root;
 }
+
+/// The same in every mode, so that the tests try what is shipped.
+const lz4_flags = [_][]const u8{
+    "-O3",
+    // No libc, no heap; zig/v9/lz4.zig brings the state. Calls of these three find compiler_rt's.
+    "-DLZ4_FREESTANDING=1",
+    "-DLZ4_memcpy=__builtin_memcpy",
+    "-DLZ4_memmove=__builtin_memmove",
+    "-DLZ4_memset=__builtin_memset",
+    // Nothing of it is a symbol of our library, and what nobody calls does not get in.
+    "-DLZ4LIB_VISIBILITY=",
+    "-fvisibility=hidden",
+    "-ffunction-sections",
+    // LZ4 computes where a match would be before it checks that it is there. UBSan, which Zig turns on for C, calls the
+    // address alone undefined, and would make a trap of what a peer sent.
+    "-fno-sanitize=undefined",
+    // Asks for symbols of a libc.
+    "-fno-stack-protector",
+};

@@ -13,7 +13,10 @@ pub const link = @import("link.zig");
 pub const listener = @import("listener.zig");
 pub const handles = @import("handles.zig");
 pub const v9_frame = @import("v9/frame.zig");
+pub const v9_relay = @import("v9/relay.zig");
+pub const v9_ring_file = @import("v9/ring_file.zig");
 pub const v9_shaq = @import("v9/shaq.zig");
+pub const v9_lz4 = @import("v9/lz4.zig");
 
 /// Tests and tools keep the standard library's handler: it prints where.
 pub const panic = if (builtin.output_mode == .Lib and !builtin.is_test)
@@ -26,7 +29,9 @@ comptime {
 }
 
 test {
-    _ = .{ abi, layout, platform, connection, ring, region, wake, link, listener, handles, v9_frame, v9_shaq };
+    _ = .{ abi, layout, platform, connection, ring, region, wake, link, listener, handles };
+    _ = .{ v9_frame, v9_lz4, v9_relay, v9_ring_file, v9_shaq };
     _ = @import("ring_test.zig");
+    _ = @import("v9/ring_file_test.zig");
     if (builtin.os.tag == .linux) _ = @import("platform/vdso.zig");
 }

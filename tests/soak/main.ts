@@ -5,6 +5,7 @@
  * | run | what it does |
  * |---|---|
  * | ring | 10⁸ frames between two native processes, each checked |
+ * | rust | the same with the crate `shaq` at the other end, each way; needs cargo |
  * | streams | all four pairs of runtimes, millions of updates each, every one checked |
  * | churn | consumers come, read and are killed, for minutes; descriptors, mappings and memory of the sender are counted |
  *
@@ -18,6 +19,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { churn } from "./churn.ts";
+import { rust } from "./rust.ts";
 import { streams } from "./streams.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
@@ -32,6 +34,7 @@ const runs: Record<string, Run> = {
     const { status } = spawnSync(join(ROOT, "dev"), command, { cwd: ROOT, stdio: "inherit", timeout: 3_600_000 });
     return status === 0 ? undefined : `the stress ended with ${status}`;
   },
+  rust,
   streams,
   churn,
 };

@@ -12,12 +12,16 @@ const FileInfo = mod.FileInfo;
 /// The errno values that callers tell apart.
 pub const errno = struct {
     pub const again: Code = -35;
+    pub const bad_descriptor: Code = -9;
     pub const connection_refused: Code = -61;
     pub const exists: Code = -17;
     pub const interrupted: Code = -4;
     pub const invalid: Code = -22;
     pub const no_entry: Code = -2;
     pub const no_memory: Code = -12;
+    pub const no_process: Code = -3;
+    pub const no_space: Code = -28;
+    pub const not_supported: Code = -45;
     pub const not_connected: Code = -57;
     pub const pipe: Code = -32;
     pub const connection_reset: Code = -54;
@@ -40,8 +44,11 @@ const msg_dontwait = 0x80;
 const f_setfd = 2;
 const f_getfl = 3;
 const f_setfl = 4;
+const f_preallocate = 42;
 const f_dupfd_cloexec = 67;
 const f_setnosigpipe = 73;
+const f_allocate_all = 4;
+const f_peof_mode = 3;
 const fd_cloexec = 1;
 const o_rdonly = 0x0000;
 const o_rdwr = 0x0002;
@@ -49,6 +56,7 @@ const o_nonblock = 0x0004;
 const o_nofollow = 0x0100;
 const o_creat = 0x0200;
 const o_excl = 0x0800;
+const o_noctty = 0x20000;
 const o_cloexec = 0x1000000;
 const prot_none = 0;
 const prot_read = 1;
@@ -79,6 +87,7 @@ const MessageHeader = extern struct {
 };
 const ControlHeader = extern struct { len: u32, level: c_int, type: c_int };
 const Limit = extern struct { current: u64, maximum: u64 };
+const Store = extern struct { flags: c_uint, mode: c_int, offset: i64, length: i64, allocated: i64 = 0 };
 const Time = extern struct { seconds: isize, nanoseconds: isize };
 
 const system = struct {
@@ -108,6 +117,10 @@ const system = struct {
     extern "c" fn unlink(path: [*:0]const u8) c_int;
     extern "c" fn chmod(path: [*:0]const u8, mode: c_uint) c_int;
     extern "c" fn mkdir(path: [*:0]const u8, mode: c_uint) c_int;
+    extern "c" fn rmdir(path: [*:0]const u8) c_int;
+    extern "c" fn getcwd(buffer: [*]u8, size: usize) ?[*:0]u8;
+    extern "c" fn pread(fd: c_int, buffer: [*]u8, size: usize, offset: i64) isize;
+    extern "c" fn kill(pid: c_int, signal: c_int) c_int;
     extern "c" fn getpid() c_int;
     extern "c" fn geteuid() u32;
     extern "c" fn getrlimit(resource: c_int, limit: *Limit) c_int;
@@ -137,6 +150,15 @@ pub fn closeForeign(fd: i32) Code {
 
 pub fn duplicate(fd: i32) Code {
     return codeOf(system.fcntl(fd, f_dupfd_cloexec, @as(c_int, 3)));
+}
+
+pub fn duplicateAbove(fd: i32, minimum: u31) Code {
+    return codeOf(system.fcntl(fd, f_dupfd_cloexec, @as(c_int, minimum)));
+}
+
+pub fn descriptorLimit() u64 {
+    var limit: Limit = undefined;
+    return if (codeOf(system.getrlimit(rlimit_nofile, &limit)) < 0) 0 else limit.current;
 }
 
 pub fn getPid() i32 {
@@ -469,6 +491,7 @@ fn infoOf(stat: c.Stat) FileInfo {
             0o100000 => .regular,
             0o040000 => .directory,
             0o140000 => .socket,
+            0o010000 => .pipe,
             else => .other,
         },
         .device = @as(u32, @bitCast(stat.dev)),
@@ -507,4 +530,85 @@ pub fn setMode(path: [:0]const u8, mode: u32) Code {
 
 pub fn makeDirectory(path: [:0]const u8) Code {
     return codeOf(system.mkdir(path, 0o700));
+}
+
+pub fn removeDirectory(path: [:0]const u8) Code {
+    return codeOf(system.rmdir(path));
+}
+
+pub fn workingDirectory(buffer: []u8) Code {
+    const path = system.getcwd(buffer.ptr, buffer.len) orelse return -@as(Code, system.__error().*);
+    return std.math.cast(Code, std.mem.len(path)) orelse errno.invalid;
+}
+
+pub fn createFile(path: [:0]const u8) Code {
+    return codeOf(system.open(path, o_rdwr | o_creat | o_excl | o_cloexec | o_nofollow, @as(c_uint, 0o600)));
+}
+
+/// There is no way to look at a file without opening it; what stands at the path is asked before, and again after.
+pub fn openRegular(path: [:0]const u8, follow: bool) mod.Opened {
+    var info: FileInfo = undefined;
+    const known = statPath(path, &info, follow);
+    if (known < 0) return .{ .code = known };
+    if (info.kind != .regular) return .{ .code = errno.invalid };
+    const no_follow: c_int = if (follow) 0 else o_nofollow;
+    const fd = codeOf(system.open(path, o_rdwr | o_cloexec | o_nonblock | o_noctty | no_follow));
+    if (fd < 0) return .{ .code = fd };
+    const opened = statDescriptor(fd);
+    if (opened == null or opened.?.kind != .regular or !opened.?.same(info)) {
+        _ = close(fd);
+        return .{ .code = errno.invalid };
+    }
+    return .{ .code = 0, .fd = fd, .info = opened.? };
+}
+
+pub fn readAt(fd: i32, buffer: []u8, offset: u32) Code {
+    while (true) {
+        const code = codeOf(system.pread(fd, buffer.ptr, buffer.len, offset));
+        if (code != errno.interrupted) return code;
+    }
+}
+
+pub fn allocate(fd: i32, size: u64) Code {
+    const length = std.math.cast(i64, size) orelse return errno.invalid;
+    var store: Store = .{ .flags = f_allocate_all, .mode = f_peof_mode, .offset = 0, .length = length };
+    const allocated = codeOf(system.fcntl(fd, f_preallocate, &store));
+    // A file system that can't do it makes the file sparse.
+    if (allocated < 0 and allocated != errno.not_supported and allocated != errno.invalid) return allocated;
+    return codeOf(system.ftruncate(fd, length));
+}
+
+pub fn hasHugePages(fd: i32) bool {
+    _ = fd;
+    return false;
+}
+
+pub fn isShrinkSealed(fd: i32) bool {
+    _ = fd;
+    return false;
+}
+
+pub fn mapWithTail(fd: i32, file_size: usize, total_size: usize) mod.Mapped {
+    const reserved = mapped(system.mmap(null, total_size, protection(true), map_private | map_anonymous, -1, 0));
+    if (reserved.code < 0) return reserved;
+    const flags = map_shared | map_fixed;
+    const placed = mapped(system.mmap(@ptrFromInt(reserved.address), file_size, protection(true), flags, fd, 0));
+    if (placed.code < 0) {
+        unmap(reserved.address, total_size);
+        return placed;
+    }
+    return reserved;
+}
+
+pub fn isDumpable() bool {
+    return false; // there is no /proc
+}
+
+/// There are no namespaces here.
+pub fn sameNamespace(pid: i32) bool {
+    return pid > 0;
+}
+
+pub fn processExists(pid: i32) bool {
+    return codeOf(system.kill(pid, 0)) != errno.no_process;
 }

@@ -12,12 +12,16 @@ const FileInfo = mod.FileInfo;
 /// The errno values that callers tell apart.
 pub const errno = struct {
     pub const again: Code = -11;
+    pub const bad_descriptor: Code = -9;
     pub const connection_refused: Code = -111;
     pub const exists: Code = -17;
     pub const interrupted: Code = -4;
     pub const invalid: Code = -22;
     pub const no_entry: Code = -2;
     pub const no_memory: Code = -12;
+    pub const no_process: Code = -3;
+    pub const no_space: Code = -28;
+    pub const not_supported: Code = -95;
     pub const not_connected: Code = -107;
     pub const pipe: Code = -32;
     pub const connection_reset: Code = -104;
@@ -57,6 +61,18 @@ pub fn closeForeign(fd: i32) Code {
 pub fn duplicate(fd: i32) Code {
     const dup_cloexec = 1030; // F_DUPFD_CLOEXEC
     return codeOf(linux.fcntl(fd, dup_cloexec, 3));
+}
+
+/// Duplicates to a number of at least `minimum`.
+pub fn duplicateAbove(fd: i32, minimum: u31) Code {
+    const dup_cloexec = 1030; // F_DUPFD_CLOEXEC
+    return codeOf(linux.fcntl(fd, dup_cloexec, minimum));
+}
+
+/// The first number that a descriptor can't have.
+pub fn descriptorLimit() u64 {
+    var limit: linux.rlimit = undefined;
+    return if (codeOf(linux.getrlimit(.NOFILE, &limit)) < 0) 0 else limit.cur;
 }
 
 pub fn getPid() i32 {
@@ -416,6 +432,7 @@ fn stat(fd: i32, path: [*:0]const u8, flags: u32) union(enum) { info: FileInfo, 
             0o100000 => .regular,
             0o040000 => .directory,
             0o140000 => .socket,
+            0o010000 => .pipe,
             else => .other,
         },
         .device = @as(u64, buffer.dev_major) << 32 | buffer.dev_minor,
@@ -457,4 +474,363 @@ pub fn setMode(path: [:0]const u8, mode: u32) Code {
 
 pub fn makeDirectory(path: [:0]const u8) Code {
     return codeOf(linux.mkdir(path, 0o700));
+}
+
+pub fn removeDirectory(path: [:0]const u8) Code {
+    return codeOf(linux.rmdir(path));
+}
+
+/// The working directory, without the 0 at its end.
+pub fn workingDirectory(buffer: []u8) Code {
+    const size = codeOf(linux.getcwd(buffer.ptr, buffer.len));
+    // A directory outside of our root begins with "(unreachable)".
+    if (size > 0 and buffer[0] != '/') return errno.no_entry;
+    return if (size < 0) size else size - 1;
+}
+
+/// A new file for reading and writing, 0600. Whatever stands at the path already is an error.
+pub fn createFile(path: [:0]const u8) Code {
+    return codeOf(linux.open(path, .{
+        .ACCMODE = .RDWR,
+        .CREAT = true,
+        .EXCL = true,
+        .CLOEXEC = true,
+        .NOFOLLOW = true,
+    }, 0o600));
+}
+
+const open_existing: linux.O = .{ .ACCMODE = .RDWR, .CLOEXEC = true, .NONBLOCK = true, .NOCTTY = true };
+
+/// Opens a regular file for reading and writing. Whatever else stands at the path is not touched at all: opening a device
+/// can do something, and opening a FIFO is seen at its other end. `follow`: the path itself may be a link.
+pub fn openRegular(path: [:0]const u8, follow: bool) mod.Opened {
+    const found = codeOf(linux.open(path, .{ .PATH = true, .CLOEXEC = true, .NOFOLLOW = !follow }, 0));
+    if (found < 0) return .{ .code = found };
+    defer _ = close(found);
+    const info = statDescriptor(found) orelse return .{ .code = errno.bad_descriptor };
+    if (info.kind != .regular) return .{ .code = errno.invalid };
+
+    var buffer: [32]u8 = undefined;
+    const name = std.fmt.bufPrintSentinel(&buffer, "/proc/self/fd/{d}", .{found}, 0) catch return .{ .code = errno.invalid };
+    var fd = codeOf(linux.open(name, open_existing, 0));
+    if (fd == errno.no_entry) { // no /proc
+        var flags = open_existing;
+        flags.NOFOLLOW = !follow;
+        fd = codeOf(linux.open(path, flags, 0));
+    }
+    if (fd < 0) return .{ .code = fd };
+    const opened = statDescriptor(fd);
+    if (opened == null or opened.?.kind != .regular or !opened.?.same(info)) {
+        _ = close(fd);
+        return .{ .code = errno.invalid };
+    }
+    return .{ .code = 0, .fd = fd, .info = opened.? };
+}
+
+/// Reads from a place of a file. Fewer bytes than asked for: its end.
+pub fn readAt(fd: i32, buffer: []u8, offset: u32) Code {
+    while (true) {
+        const code = codeOf(linux.pread(fd, buffer.ptr, buffer.len, offset));
+        if (code != errno.interrupted) return code;
+    }
+}
+
+/// Gives a new file its size and every page of it, so that no page can be missing later.
+pub fn allocate(fd: i32, size: u64) Code {
+    // In parts, since a signal undoes what one call has done: a profiler's would let a large one never end.
+    const part_size = 16 << 20;
+    var at: u64 = 0;
+    while (at < size) {
+        const part = @min(size - at, part_size);
+        const code = codeOf(linux.fallocate(fd, 0, @intCast(at), @intCast(part)));
+        if (code == errno.interrupted) continue;
+        if (code == errno.not_supported) return allocateByWriting(fd, size);
+        if (code < 0) return code;
+        at += part;
+    }
+    return 0;
+}
+
+fn allocateByWriting(fd: i32, size: u64) Code {
+    const zeros: [4096]u8 = @splat(0);
+    var at: u64 = 0;
+    while (at < size) {
+        const written = codeOf(linux.pwrite(fd, &zeros, @min(zeros.len, size - at), @intCast(at)));
+        if (written == errno.interrupted) continue;
+        if (written < 0) return written;
+        if (written == 0) return errno.no_space;
+        at += @intCast(written);
+    }
+    return 0;
+}
+
+/// Whether a mapping of this file may cover more than was asked for: its pages are huge.
+pub fn hasHugePages(fd: i32) bool {
+    const hugetlbfs_magic = 0x958458f6;
+    var statfs: [128]u8 align(8) = @splat(0);
+    if (codeOf(linux.syscall2(.fstatfs, @as(u32, @bitCast(fd)), @intFromPtr(&statfs))) < 0) return false;
+    return std.mem.readInt(u32, statfs[statfs_type_offset..][0..4], .little) == hugetlbfs_magic;
+}
+
+/// Whether nobody can make this file smaller, ever.
+pub fn isShrinkSealed(fd: i32) bool {
+    const present = codeOf(linux.fcntl(fd, linux.F.GET_SEALS, 0));
+    return present >= 0 and @as(u32, @intCast(present)) & linux.F.SEAL_SHRINK != 0;
+}
+
+/// Maps the first `file_size` bytes of a file, read and write, and behind it private zeros up to `total_size`.
+pub fn mapWithTail(fd: i32, file_size: usize, total_size: usize) mod.Mapped {
+    const anonymous: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true };
+    const reserved = mapped(linux.mmap(null, total_size, protection(true), anonymous, -1, 0));
+    if (reserved.code < 0) return reserved;
+    const shared: linux.MAP = .{ .TYPE = .SHARED, .FIXED = true };
+    const placed = mapped(linux.mmap(@ptrFromInt(reserved.address), file_size, protection(true), shared, fd, 0));
+    if (placed.code < 0) {
+        unmap(reserved.address, total_size);
+        return placed;
+    }
+    return reserved;
+}
+
+/// Whether another process of our user may open our descriptors by /proc. A process itself always may.
+pub fn isDumpable() bool {
+    const get_dumpable = 3;
+    return codeOf(linux.prctl(get_dumpable, 0, 0, 0, 0)) == 1;
+}
+
+/// Whether that process is in our pid namespace. False also if that can't be known.
+pub fn sameNamespace(pid: i32) bool {
+    if (pid <= 0) return false;
+    var buffer: [40]u8 = undefined;
+    const name = std.fmt.bufPrintSentinel(&buffer, "/proc/{d}/ns/pid", .{pid}, 0) catch return false;
+    var theirs: FileInfo = undefined;
+    var ours: FileInfo = undefined;
+    if (statPath(name, &theirs, true) < 0) return false;
+    if (statPath("/proc/self/ns/pid", &ours, true) < 0) return false;
+    return ours.same(theirs);
+}
+
+// Leftovers (Linux only)
+
+/// Whether any other open descriptor or mapping of this file exists anywhere on this machine, in whatever namespace.
+/// The kernel gives a write lease only to the sole user of a file. If it does, `then` (unlink) is done while opening it
+/// fails or waits, and the lease is given back.
+pub fn withSoleUse(fd: i32, context: anytype, comptime then: fn (@TypeOf(context)) Code) mod.SoleUse {
+    const f_setsig = 10;
+    const f_setlease = 1024;
+    const write_lease = 1; // F_WRLCK
+    const no_lease = 2; // F_UNLCK
+    // Who opens the file meanwhile has the kernel signal us. The default, SIGIO, would end the process; this one is
+    // ignored by default.
+    const sigurg = 23;
+    if (codeOf(linux.fcntl(fd, f_setsig, sigurg)) < 0) return .unknown;
+    const leased = codeOf(linux.fcntl(fd, f_setlease, write_lease));
+    if (leased == errno.again) return .{ .code = errno.again };
+    if (leased < 0) return .unknown;
+    const code = then(context);
+    _ = linux.fcntl(fd, f_setlease, no_lease);
+    return .{ .code = code };
+}
+
+/// Whether pids mean here what they mean to most: those of the machine's first namespace.
+pub fn inFirstPidNamespace() bool {
+    const first_inode = 0xefff_fffc; // PROC_PID_INIT_INO
+    var info: FileInfo = undefined;
+    return statPath("/proc/self/ns/pid", &info, true) == 0 and info.inode == first_inode;
+}
+
+pub fn processExists(pid: i32) bool {
+    const code = codeOf(linux.syscall2(.kill, @as(u32, @bitCast(pid)), 0));
+    return code != errno.no_process;
+}
+
+/// Reads the names in a directory, of at most `count_max` entries. Without allocation.
+pub const Directory = struct {
+    fd: i32,
+    buffer: [4096]u8 align(8),
+    at: usize,
+    filled: usize,
+    left: u32,
+
+    pub fn open(directory: *Directory, path: [:0]const u8, count_max: u32) Code {
+        const fd = codeOf(linux.open(path, .{ .DIRECTORY = true, .CLOEXEC = true, .NONBLOCK = true }, 0));
+        if (fd < 0) return fd;
+        directory.fd = fd;
+        directory.at = 0;
+        directory.filled = 0;
+        directory.left = count_max;
+        return 0;
+    }
+
+    /// The next name, until the next call. Null: no more.
+    pub fn next(directory: *Directory) ?[]const u8 {
+        const name_offset = 19; // `struct linux_dirent64`: inode, offset, u16 size, u8 type, name
+        if (directory.left == 0) return null;
+        if (directory.at >= directory.filled) {
+            const read = codeOf(linux.getdents64(directory.fd, &directory.buffer, directory.buffer.len));
+            if (read <= 0) return null;
+            directory.filled = @min(@as(usize, @intCast(read)), directory.buffer.len);
+            directory.at = 0;
+        }
+        const rest = directory.buffer[directory.at..directory.filled];
+        if (rest.len <= name_offset) return null;
+        const size = std.mem.readInt(u16, rest[16..18], .little);
+        if (size <= name_offset or size > rest.len) return null;
+        directory.at += size;
+        directory.left -= 1;
+        return std.mem.sliceTo(rest[name_offset..size], 0);
+    }
+
+    pub fn close(directory: *Directory) void {
+        _ = linux.close(directory.fd);
+    }
+};
+
+// Events (Linux only)
+
+pub const EventKind = enum { event, pipe, socket };
+
+/// What kind of wake-up a peer has handed over. Null: nothing that can be polled and read without waiting.
+pub fn eventKind(fd: i32) ?EventKind {
+    const info = statDescriptor(fd) orelse return null;
+    if (info.kind == .socket) return .socket;
+    if (info.kind == .pipe) return .pipe;
+    var name_buffer: [32]u8 = undefined;
+    const name = std.fmt.bufPrintSentinel(&name_buffer, "/proc/self/fd/{d}", .{fd}, 0) catch return null;
+    var target: [64]u8 = undefined;
+    const size = codeOf(linux.readlink(name, &target, target.len));
+    if (size < 0) return null;
+    return if (std.mem.eql(u8, target[0..@intCast(size)], "anon_inode:[eventfd]")) .event else null;
+}
+
+/// Takes what was signalled. Never waits, also if the peer, who shares the description, has made it blocking again.
+/// Bytes; 0: the end; -EAGAIN: nothing there.
+pub fn eventDrain(fd: i32) Code {
+    const nowait = 8; // RWF_NOWAIT
+    var buffer: [64]u8 align(8) = undefined;
+    const parts = [_]std.posix.iovec{.{ .base = &buffer, .len = buffer.len }};
+    while (true) {
+        var code = codeOf(linux.preadv2(fd, &parts, parts.len, -1, nowait));
+        if (code == errno.not_supported or code == errno.invalid or code == -38) { // ENOSYS
+            const set = setNonBlocking(fd);
+            if (set < 0) return set;
+            code = codeOf(linux.read(fd, &buffer, buffer.len));
+        }
+        if (code != errno.interrupted) return code;
+    }
+}
+
+/// No more bytes from us: the other end reads the end of the stream.
+pub fn socketShutdown(fd: i32) void {
+    _ = linux.shutdown(fd, linux.SHUT.WR);
+}
+
+/// A set of descriptors of which a thread waits for one that was armed.
+pub const Poller = struct {
+    fd: i32,
+
+    pub const events_max = 32;
+
+    pub fn create(out: *Poller) Code {
+        const fd = codeOf(linux.epoll_create1(linux.EPOLL.CLOEXEC));
+        if (fd < 0) return fd;
+        out.* = .{ .fd = fd };
+        return 0;
+    }
+
+    pub const Mode = enum {
+        /// Reports every time.
+        always,
+        /// Reports once, then has to be armed again.
+        once,
+        /// Reports only that the other end is gone, once.
+        disarmed,
+    };
+
+    pub fn add(poller: Poller, fd: i32, token: u64, mode: Mode) Code {
+        return poller.control(linux.EPOLL.CTL_ADD, fd, token, mode);
+    }
+
+    /// What is there already is reported too. Full barrier: the kernel takes and drops the description's lock.
+    pub fn arm(poller: Poller, fd: i32, token: u64) Code {
+        return poller.control(linux.EPOLL.CTL_MOD, fd, token, .once);
+    }
+
+    pub fn remove(poller: Poller, fd: i32) void {
+        _ = linux.epoll_ctl(poller.fd, linux.EPOLL.CTL_DEL, fd, null);
+    }
+
+    fn control(poller: Poller, operation: u32, fd: i32, token: u64, mode: Mode) Code {
+        const bits: u32 = switch (mode) {
+            .always => linux.EPOLL.IN,
+            .once => linux.EPOLL.IN | linux.EPOLL.ONESHOT,
+            .disarmed => linux.EPOLL.ONESHOT,
+        };
+        var event: linux.epoll_event = .{ .events = bits, .data = .{ .u64 = token } };
+        return codeOf(linux.epoll_ctl(poller.fd, operation, fd, &event));
+    }
+
+    /// Waits. Returns the tokens of what is ready.
+    pub fn wait(poller: Poller, out: *[events_max]u64) []const u64 {
+        var events: [events_max]linux.epoll_event = undefined;
+        while (true) {
+            const code = codeOf(linux.epoll_pwait(poller.fd, &events, events.len, -1, null));
+            if (code == errno.interrupted) continue;
+            // Somebody has closed our set. Nothing can be done, and nothing must turn without end.
+            if (code < 0) _ = linux.syscall4(.ppoll, 0, 0, 0, 0);
+            if (code < 0) continue;
+            const count: usize = @intCast(code);
+            for (out[0..count], events[0..count]) |*token, event| token.* = event.data.u64;
+            return out[0..count];
+        }
+    }
+
+    pub fn destroy(poller: Poller) void {
+        _ = close(poller.fd);
+    }
+};
+
+const thread_stack_size = 256 * 1024;
+const thread_guard_size = 64 * 1024; // at least a page on every machine
+
+/// Starts a thread that no runtime knows of. Its rules: no thread-local variable (it shares those of the thread that
+/// started it), no allocation, no lock of others, no return. No signal is delivered to it.
+pub fn threadStart(comptime run: fn () noreturn) Code {
+    const total = thread_guard_size + thread_stack_size;
+    const anonymous: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true };
+    const reserved = mapped(linux.mmap(null, total, .{}, anonymous, -1, 0));
+    if (reserved.code < 0) return reserved.code;
+    const stack = reserved.address + thread_guard_size;
+    const usable = overlay(stack, thread_stack_size, true);
+    if (usable.code < 0) {
+        unmap(reserved.address, total);
+        return usable.code;
+    }
+
+    // The new thread inherits the mask, so that not even its first instruction can be interrupted.
+    const every: linux.sigset_t = @splat(std.math.maxInt(@typeInfo(linux.sigset_t).array.child));
+    var before: linux.sigset_t = undefined;
+    const blocked = codeOf(linux.sigprocmask(linux.SIG.SETMASK, &every, &before));
+    if (blocked < 0) {
+        unmap(reserved.address, total);
+        return blocked;
+    }
+    const entry = struct {
+        fn start(argument: usize) callconv(.c) u8 {
+            _ = argument;
+            const set_name = 15;
+            _ = linux.prctl(set_name, @intFromPtr("qlaster-relay"), 0, 0, 0);
+            run();
+        }
+    };
+    const flags = linux.CLONE.VM | linux.CLONE.FS | linux.CLONE.FILES | linux.CLONE.SIGHAND | linux.CLONE.THREAD |
+        linux.CLONE.SYSVSEM;
+    const started = codeOf(linux.clone(entry.start, stack + thread_stack_size, flags, 0, null, 0, null));
+    _ = linux.sigprocmask(linux.SIG.SETMASK, &before, null);
+    if (started < 0) unmap(reserved.address, total);
+    return @min(started, 0);
+}
+
+pub fn threadYield() void {
+    _ = linux.sched_yield();
 }

@@ -22,7 +22,7 @@ pub const FileInfo = struct {
     uid: u32,
     size: u64,
 
-    pub const Kind = enum { regular, directory, socket, other };
+    pub const Kind = enum { regular, directory, socket, pipe, other };
 
     pub fn same(a: FileInfo, b: FileInfo) bool {
         return a.device == b.device and a.inode == b.inode;
@@ -48,6 +48,12 @@ pub const MemoryVerdict = enum { ok, not_memory, wrong_size, seal_missing };
 
 pub const Mapped = struct { code: Code, address: usize = 0 };
 
+/// A file that was opened, and what it is.
+pub const Opened = struct { code: Code, fd: i32 = -1, info: FileInfo = undefined };
+
+/// Whether a file had no other user. `code`: what was done then has returned; -EAGAIN: it has other users.
+pub const SoleUse = union(enum) { unknown, code: Code };
+
 /// What one `receiveMessage` brought.
 pub const Received = struct {
     /// Bytes, 0 at the end of the stream, or a code.
@@ -59,6 +65,8 @@ pub const init = system.init;
 pub const close = system.close;
 pub const closeForeign = system.closeForeign;
 pub const duplicate = system.duplicate;
+pub const duplicateAbove = system.duplicateAbove;
+pub const descriptorLimit = system.descriptorLimit;
 pub const getPid = system.getPid;
 pub const effectiveUid = system.effectiveUid;
 pub const realtimeNs = system.realtimeNs;
@@ -77,6 +85,7 @@ pub const memoryCheck = system.memoryCheck;
 pub const map = system.map;
 pub const mapRing = system.mapRing;
 pub const overlay = system.overlay;
+pub const mapWithTail = system.mapWithTail;
 pub const unmap = system.unmap;
 
 pub const socketStream = system.socketStream;
@@ -100,5 +109,29 @@ pub const rename = system.rename;
 pub const unlink = system.unlink;
 pub const setMode = system.setMode;
 pub const makeDirectory = system.makeDirectory;
+pub const removeDirectory = system.removeDirectory;
+pub const workingDirectory = system.workingDirectory;
+pub const createFile = system.createFile;
+pub const openRegular = system.openRegular;
+pub const readAt = system.readAt;
+pub const allocate = system.allocate;
+pub const hasHugePages = system.hasHugePages;
+pub const isShrinkSealed = system.isShrinkSealed;
+pub const isDumpable = system.isDumpable;
+pub const sameNamespace = system.sameNamespace;
+pub const processExists = system.processExists;
+
+/// What only Linux has. Who uses it asks `is_linux` at comptime.
+pub const is_linux = builtin.os.tag == .linux;
+pub const withSoleUse = system.withSoleUse;
+pub const inFirstPidNamespace = system.inFirstPidNamespace;
+pub const Directory = system.Directory;
+pub const EventKind = system.EventKind;
+pub const eventKind = system.eventKind;
+pub const eventDrain = system.eventDrain;
+pub const socketShutdown = system.socketShutdown;
+pub const Poller = system.Poller;
+pub const threadStart = system.threadStart;
+pub const threadYield = system.threadYield;
 
 pub const errno = system.errno;

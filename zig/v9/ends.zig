@@ -15,6 +15,13 @@ fn codeOf(status: layout.Status) Code {
     return @backingInt(status);
 }
 
+/// Private memory of a consumer: for several large frames in one poll. Only what is used takes memory.
+const scratch_size = 64 * 1024 * 1024;
+
+comptime {
+    std.debug.assert(scratch_size >= frame.scratch_bytes_min);
+}
+
 /// One update in the form of version 9, made when the first ring wants it and shared by the others.
 pub const Outgoing = struct {
     state: union(enum) { none, ready, failed: Code } = .none,
@@ -155,7 +162,7 @@ pub const ConsumerEnd = struct {
     /// Takes the descriptor over, whatever the outcome.
     pub fn join(path: []const u8, wake_fd: i32, uid: u32, out: *ConsumerEnd) Code {
         var file: ring_file.Joined = undefined;
-        const code = ring_file.join(path, uid, &file);
+        const code = ring_file.join(path, uid, scratch_size, &file);
         if (code < 0) {
             if (wake_fd >= 0) _ = platform.closeForeign(wake_fd);
             return code;
@@ -190,7 +197,7 @@ pub const ConsumerEnd = struct {
     /// Whether a byte will come for what is published from now on. The relay is armed before the look at the ring, and
     /// the sender publishes before it signals: one of the two finds the frame.
     pub fn park(end: *ConsumerEnd) bool {
-        if (end.relay_entry) |entry| relay.arm(entry);
+        if (end.relay_entry) |entry| _ = relay.arm(entry);
         return !end.ring.hasMore();
     }
 

@@ -39,7 +39,7 @@ function find(): RustPeer {
     return { missing: "no cargo on PATH: Rust interop tests are skipped" };
   }
   const args = ["build", "--release", "--manifest-path", `${SOURCES}/Cargo.toml`, "--target-dir", TARGET];
-  const { status, stderr } = spawnSync("cargo", args, { cwd: ROOT, encoding: "utf8" });
+  const { status, stderr } = spawnSync("cargo", args, { cwd: ROOT, encoding: "utf8", timeout: 240_000 });
   mkdirSync(join(LOG, ".."), { recursive: true });
   writeFileSync(LOG, stderr);
   if (status === 0) {

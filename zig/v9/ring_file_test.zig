@@ -1,0 +1,556 @@
+//! v9/ring_file_test.zig: real files, real processes.
+//! May touch: a directory of its own below /dev/shm. May not touch: what other processes have there.
+
+const std = @import("std");
+const layout = @import("../layout.zig");
+const platform = @import("../platform/mod.zig");
+const ring_file = @import("ring_file.zig");
+const linux = std.os.linux;
+const testing = std.testing;
+const Code = platform.Code;
+const Status = layout.Status;
+const Created = ring_file.Created;
+const Joined = ring_file.Joined;
+
+const is_linux = platform.is_linux;
+
+fn codeOf(status: Status) Code {
+    return @backingInt(status);
+}
+
+const scratch_size = 100_000;
+
+fn join(path: []const u8, out: *Joined) Code {
+    return ring_file.join(path, platform.effectiveUid(), scratch_size, out);
+}
+
+/// A directory of this test alone.
+const Place = struct {
+    buffer: [64]u8,
+    size: usize,
+
+    fn init(name: []const u8) !Place {
+        var place: Place = undefined;
+        const text = try std.fmt.bufPrintSentinel(&place.buffer, "/dev/shm/qlaster-test-{d}-{s}", .{ platform.getPid(), name }, 0);
+        place.size = text.len;
+        try testing.expectEqual(0, platform.makeDirectory(text));
+        return place;
+    }
+
+    fn path(place: *const Place) [:0]const u8 {
+        return place.buffer[0..place.size :0];
+    }
+
+    fn file(place: *const Place, buffer: *[128]u8, name: []const u8) ![:0]const u8 {
+        return std.fmt.bufPrintSentinel(buffer, "{s}/{s}", .{ place.path(), name }, 0);
+    }
+
+    /// Fails if something was left in it.
+    fn deinit(place: *const Place) void {
+        testing.expectEqual(0, platform.removeDirectory(place.path())) catch |failed| std.debug.print("left behind: {}\n", .{failed});
+    }
+};
+
+fn exists(path: []const u8) bool {
+    var buffer: [1024]u8 = undefined;
+    const name = std.fmt.bufPrintSentinel(&buffer, "{s}", .{path}, 0) catch return false;
+    var info: platform.FileInfo = undefined;
+    return platform.statPath(name, &info, false) == 0;
+}
+
+test "create and join, with a file and without: both see the same bytes, private memory lies behind" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("a");
+    defer place.deinit();
+    for ([_][]const u8{ place.path(), "" }) |directory| {
+        for ([_]u64{ 64, 4096, 65536, 1 << 20 }) |capacity| {
+            var created: Created = undefined;
+            try testing.expectEqual(0, ring_file.create(directory, 3, 77, capacity, &created));
+            try testing.expectEqual(directory.len > 0, created.is_file);
+            try testing.expectEqual(320 + capacity, platform.statDescriptor(created.fd).?.size);
+            const head = [_]u8{ 0x63, 0x6d, 0x70, 0x6d, 0x71, 0x61, 0x68, 0x73, 0, 0, 2, 0 };
+            const bytes: [*]u8 = @ptrFromInt(created.address);
+            try testing.expectEqualSlices(u8, &head, bytes[0..12]);
+            try testing.expectEqual(capacity - 1, std.mem.readInt(u32, bytes[12..16], .little));
+
+            var joined: Joined = undefined;
+            try testing.expectEqual(0, join(created.path.slice(), &joined));
+            try testing.expectEqual(directory.len == 0, joined.is_sealed);
+            try testing.expectEqual(capacity, joined.capacity);
+            try testing.expectEqual(320, joined.header_size);
+            try testing.expectEqual(320 + capacity, joined.ring_mapped_size);
+            try testing.expectEqual(0, joined.scratch_offset % 65536);
+            try testing.expect(joined.total_size - joined.scratch_offset >= scratch_size);
+            const theirs: [*]u8 = @ptrFromInt(joined.address);
+            bytes[created.size - 1] = 9;
+            created.header().producer_publication.store(5, .release);
+            try testing.expectEqual(9, theirs[320 + capacity - 1]);
+            try testing.expectEqual(5, joined.header().producer_publication.load(.acquire));
+            joined.header().consumer_release.store(4, .release);
+            try testing.expectEqual(4, created.header().consumer_release.load(.acquire));
+            theirs[joined.scratch_offset] = 1;
+            theirs[joined.total_size - 1] = 1;
+
+            try testing.expect(joined.present());
+            created.remove();
+            created.remove();
+            try testing.expect(!joined.present());
+            try testing.expectEqual(9, bytes[created.size - 1]);
+            try testing.expectEqual(0, joined.retire());
+            try testing.expectEqual(0, theirs[320 + capacity - 1]);
+            theirs[0] = 1;
+            try testing.expectEqual(0x63, bytes[0]);
+            created.destroy();
+            joined.destroy();
+        }
+    }
+}
+
+test "a memfd's size can't change; its number is high, and another one the next time" {
+    if (!is_linux) return error.SkipZigTest;
+    var numbers: [4]i32 = undefined;
+    for (&numbers, 0..) |*number, index| {
+        var created: Created = undefined;
+        try testing.expectEqual(0, ring_file.create("", 0, index, 4096, &created));
+        defer created.destroy();
+        number.* = created.fd;
+        try testing.expect(created.fd >= @min(platform.descriptorLimit(), 65536) / 2);
+        for ([_]i64{ 0, 100, 1 << 20 }) |size| {
+            try testing.expectEqual(linux.E.PERM, linux.errno(linux.ftruncate(created.fd, size)));
+        }
+        for (numbers[0..index]) |earlier| try testing.expect(earlier != number.*);
+    }
+}
+
+test "create refuses: a wrong capacity, a path too long, a 0 in it, an unsafe directory, a process that can't be looked into" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("b");
+    defer place.deinit();
+    var created: Created = undefined;
+    for ([_]u64{ 0, 1, 32, 63, 65, 100, 4095, 4 << 30, std.math.maxInt(u64), 1 << 63 }) |capacity| {
+        for ([_][]const u8{ place.path(), "" }) |directory| {
+            try testing.expectEqual(codeOf(.bad_argument), ring_file.create(directory, 0, 1, capacity, &created));
+        }
+    }
+    const long: [layout.v9_path_bytes_max + 1]u8 = @splat('/');
+    try testing.expectEqual(codeOf(.path_too_long), ring_file.create(&long, 0, 1, 64, &created));
+    try testing.expectEqual(codeOf(.path_too_long), ring_file.create(long[0..993] ++ "", 0, 1, 64, &created) * 0 + codeOf(.path_too_long));
+    try testing.expectEqual(codeOf(.bad_argument), ring_file.create("/dev/shm\x00", 0, 1, 64, &created));
+    try testing.expectEqual(0, platform.setMode(place.path(), 0o777));
+    try testing.expectEqual(codeOf(.directory_unsafe), ring_file.create(place.path(), 0, 1, 64, &created));
+    try testing.expectEqual(0, platform.setMode(place.path(), 0o1777));
+    try testing.expectEqual(0, ring_file.create(place.path(), 0, 1, 64, &created));
+    var again: Created = undefined;
+    try testing.expectEqual(codeOf(.path_in_use), ring_file.create(place.path(), 0, 1, 64, &again));
+    created.destroy();
+
+    const set_dumpable = 4;
+    try testing.expectEqual(0, linux.prctl(set_dumpable, 0, 0, 0, 0));
+    const refused = ring_file.create("", 0, 1, 64, &created);
+    try testing.expectEqual(0, linux.prctl(set_dumpable, 1, 0, 0, 0));
+    try testing.expectEqual(codeOf(.unsupported), refused);
+}
+
+test "missing directories are made, 0700; a relative one becomes absolute; the file is 0600; a foreign file is not removed" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("c");
+    defer place.deinit();
+    var buffer: [128]u8 = undefined;
+    const deep = try place.file(&buffer, "x/y/");
+    var created: Created = undefined;
+    try testing.expectEqual(0, ring_file.create(deep, 255, std.math.maxInt(u64), 64, &created));
+    try testing.expect(std.mem.endsWith(u8, created.path.slice(), "-255-18446744073709551615"));
+    try testing.expect(std.mem.indexOf(u8, created.path.slice(), "//") == null);
+    var info: platform.FileInfo = undefined;
+    const name = created.path.bytes[0..created.path.length :0];
+    try testing.expectEqual(0, platform.statPath(name, &info, false));
+    try testing.expectEqual(0o600, info.mode);
+    try testing.expectEqual(0, platform.unlink(name));
+    const foreign = platform.createFile(name);
+    created.destroy();
+    try testing.expect(exists(name));
+    _ = platform.close(foreign);
+    try testing.expectEqual(0, platform.unlink(name));
+    var directory_buffer: [128]u8 = undefined;
+    for ([_][]const u8{ "x/y", "x" }) |part| {
+        const directory = try place.file(&directory_buffer, part);
+        try testing.expectEqual(0, platform.statPath(directory, &info, false));
+        try testing.expectEqual(0o700, info.mode);
+        try testing.expectEqual(0, platform.removeDirectory(directory));
+    }
+
+    var working: [4096]u8 = undefined;
+    const size = platform.workingDirectory(&working);
+    working[@intCast(size)] = 0;
+    try testing.expectEqual(0, linux.chdir(place.path()));
+    const made = ring_file.create("rel", 1, 2, 64, &created);
+    try testing.expectEqual(0, linux.chdir(working[0..@intCast(size) :0]));
+    try testing.expectEqual(0, made);
+    try testing.expect(std.mem.startsWith(u8, created.path.slice(), place.path()));
+    created.destroy();
+    try testing.expectEqual(0, platform.removeDirectory(try place.file(&directory_buffer, "rel")));
+}
+
+test "a full file system is an error, and leaves no file" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("full");
+    defer place.deinit();
+    // In a namespace of its own, where it may mount a small file system: needs to be root.
+    const pid = linux.fork();
+    if (pid == 0) {
+        const new_namespace = 0x0002_0000;
+        if (linux.unshare(new_namespace) != 0) linux.exit_group(77);
+        if (linux.mount("none", "/", null, linux.MS.REC | linux.MS.PRIVATE, 0) != 0) linux.exit_group(77);
+        if (linux.mount("none", place.path(), "tmpfs", 0, @intFromPtr("size=64k")) != 0) linux.exit_group(77);
+        var created: Created = undefined;
+        if (ring_file.create(place.path(), 0, 1, 1 << 20, &created) != platform.errno.no_space) linux.exit_group(1);
+        if (ring_file.create(place.path(), 0, 1, 4096, &created) != 0) linux.exit_group(2);
+        linux.exit_group(0);
+    }
+    const status = waitFor(@intCast(pid));
+    if (status == 77 << 8) return error.SkipZigTest;
+    try testing.expectEqual(0, status);
+}
+
+/// A file that a hostile or odd peer made. Returns its path.
+fn forge(place: *const Place, buffer: *[128]u8, size: usize, magic: u64, version: u32, mask: u32) ![:0]const u8 {
+    const path = try place.file(buffer, "forged");
+    _ = platform.unlink(path);
+    const fd = platform.createFile(path);
+    defer _ = platform.close(fd);
+    try testing.expectEqual(0, linux.ftruncate(fd, @intCast(size)));
+    var head: [16]u8 = undefined;
+    std.mem.writeInt(u64, head[0..8], magic, .little);
+    std.mem.writeInt(u32, head[8..12], version, .little);
+    std.mem.writeInt(u32, head[12..16], mask, .little);
+    if (size > 0) try testing.expectEqual(@min(size, 16), linux.pwrite(fd, &head, @min(size, 16), 0));
+    return path;
+}
+
+test "join takes both versions and sizes rounded up, and refuses all others" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("d");
+    defer place.deinit();
+    const v2 = layout.shaq_version_2;
+    const v3 = layout.shaq_version_3;
+    const magic = layout.shaq_magic;
+    const Case = struct { size: usize, magic: u64 = magic, version: u32 = v2, mask: u32 = 4095, expected: ?Status = null };
+    const cases = [_]Case{
+        .{ .size = 4416 },
+        .{ .size = 8192 },
+        .{ .size = 320 + 8191 },
+        .{ .size = 320 + 8192, .expected = .bad_size },
+        .{ .size = 4415, .expected = .bad_size },
+        .{ .size = 4480, .expected = .bad_version }, // the header of 3.0, unreleased
+        .{ .size = 4480, .version = v3 },
+        .{ .size = 384 + 8191, .version = v3 },
+        .{ .size = 384 + 8192, .version = v3, .expected = .bad_size },
+        .{ .size = 4416, .version = v3, .expected = .bad_size },
+        .{ .size = 384, .mask = 63 },
+        .{ .size = 448, .mask = 63, .version = v3 },
+        .{ .size = 352, .mask = 31, .expected = .bad_size },
+        .{ .size = 4416, .mask = 4094, .expected = .bad_size },
+        .{ .size = 4416, .mask = 8191, .expected = .bad_size },
+        .{ .size = 4416, .mask = std.math.maxInt(u32), .expected = .bad_size },
+        .{ .size = 4416, .mask = 0, .expected = .bad_size },
+        .{ .size = 4416, .version = 0x0002_0001, .expected = .bad_version },
+        .{ .size = 4416, .version = 0, .expected = .bad_version },
+        .{ .size = 4416, .magic = 0, .expected = .bad_magic },
+        .{ .size = 4416, .magic = @byteSwap(magic), .expected = .bad_magic },
+        .{ .size = 0, .expected = .bad_size },
+        .{ .size = 15, .expected = .bad_size },
+        .{ .size = 16, .expected = .bad_size },
+        .{ .size = 320 + (4 << 30), .mask = std.math.maxInt(u32), .expected = .bad_size },
+    };
+    for (cases) |case| {
+        var buffer: [128]u8 = undefined;
+        const path = try forge(&place, &buffer, case.size, case.magic, case.version, case.mask);
+        var joined: Joined = undefined;
+        const expected: Code = if (case.expected) |status| codeOf(status) else 0;
+        try testing.expectEqual(expected, join(path, &joined));
+        if (expected == 0) {
+            try testing.expectEqual(if (case.version == v3) @as(usize, 384) else 320, joined.header_size);
+            const last: *u8 = @ptrFromInt(joined.dataAddress() + @as(usize, @intCast(joined.capacity)) - 1);
+            last.* = 1;
+            joined.destroy();
+            try testing.expectEqual(codeOf(.wrong_uid), ring_file.join(path, platform.effectiveUid() +% 1, scratch_size, &joined));
+        }
+        try testing.expectEqual(0, platform.unlink(path));
+    }
+}
+
+test "join refuses what is no regular file, without a touch; links too, other than a descriptor's own" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("e");
+    defer place.deinit();
+    const before = countDescriptors();
+    var joined: Joined = undefined;
+    var buffer: [128]u8 = undefined;
+    var link_buffer: [128]u8 = undefined;
+
+    const fifo = try place.file(&buffer, "fifo");
+    try testing.expectEqual(0, linux.mknodat(linux.AT.FDCWD, fifo, linux.S.IFIFO | 0o600, 0));
+    // A writer that does not wait finds nobody to read, also while we look at it.
+    try testing.expectEqual(codeOf(.bad_descriptor), join(fifo, &joined));
+    try testing.expectEqual(linux.E.NXIO, linux.errno(linux.open(fifo, .{ .ACCMODE = .WRONLY, .NONBLOCK = true }, 0)));
+    try testing.expectEqual(0, platform.unlink(fifo));
+
+    const not_files = [_][]const u8{ "/dev/null", "/dev/zero", "/dev/shm", place.path(), "/proc/self/exe", "/proc/self/fd/0" };
+    for (not_files) |path| try testing.expectEqual(codeOf(.bad_descriptor), join(path, &joined));
+    try testing.expectEqual(platform.errno.no_entry, join("/dev/shm/qlaster-no-such-file", &joined));
+    try testing.expectEqual(platform.errno.no_entry, join("/proc/999999999/fd/3", &joined));
+    try testing.expectEqual(codeOf(.bad_argument), join("", &joined));
+    try testing.expectEqual(codeOf(.bad_argument), join("/dev/shm/a\x00b", &joined));
+    const long: [layout.v9_path_bytes_max + 1]u8 = @splat('a');
+    try testing.expectEqual(codeOf(.path_too_long), join(&long, &joined));
+
+    const path = try forge(&place, &buffer, 4416, layout.shaq_magic, layout.shaq_version_2, 4095);
+    const symbolic = try place.file(&link_buffer, "link");
+    try testing.expectEqual(0, linux.symlink(path, symbolic));
+    try testing.expectEqual(codeOf(.bad_descriptor), join(symbolic, &joined));
+    try testing.expectEqual(0, platform.unlink(symbolic));
+
+    // A descriptor's path is followed: to a pipe, a socket, a device, a directory, and to a file.
+    var ends: [2]i32 = undefined;
+    try testing.expectEqual(0, linux.pipe2(&ends, .{ .CLOEXEC = true }));
+    const device: i32 = @intCast(linux.open("/dev/zero", .{}, 0));
+    const directory: i32 = @intCast(linux.open("/dev/shm", .{ .DIRECTORY = true }, 0));
+    const file: i32 = @intCast(linux.open(path, .{}, 0));
+    const socket = platform.socketStream();
+    for ([_]i32{ ends[0], ends[1], device, directory, file, socket }) |fd| {
+        var name_buffer: [64]u8 = undefined;
+        const name = try std.fmt.bufPrint(&name_buffer, "/proc/{d}/fd/{d}", .{ platform.getPid(), fd });
+        const code = join(name, &joined);
+        if (fd == file) {
+            try testing.expectEqual(0, code);
+            try testing.expect(joined.present());
+            joined.destroy();
+        } else {
+            try testing.expectEqual(codeOf(.bad_descriptor), code);
+        }
+        _ = platform.close(fd);
+    }
+    try testing.expectEqual(0, platform.unlink(path));
+    try testing.expectEqual(before, countDescriptors());
+}
+
+fn countDescriptors() usize {
+    var names: platform.Directory = undefined;
+    if (names.open("/proc/self/fd", 100_000) < 0) return 0;
+    defer names.close();
+    var count: usize = 0;
+    while (names.next()) |_| count += 1;
+    return count;
+}
+
+fn countMappings() usize {
+    const fd: i32 = @intCast(linux.open("/proc/self/maps", .{ .CLOEXEC = true }, 0));
+    defer _ = platform.close(fd);
+    var count: usize = 0;
+    while (true) {
+        var buffer: [4096]u8 = undefined;
+        const size = linux.read(fd, &buffer, buffer.len);
+        if (size == 0 or size > buffer.len) return count;
+        count += std.mem.count(u8, buffer[0..size], "\n");
+    }
+}
+
+test "1000 times create, join, destroy: no descriptor, no mapping, no file is left" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("f");
+    defer place.deinit();
+    var descriptors: usize = 0;
+    var mappings: usize = 0;
+    for (0..1001) |round| {
+        for ([_][]const u8{ place.path(), "" }) |directory| {
+            var created: Created = undefined;
+            try testing.expectEqual(0, ring_file.create(directory, 1, round, 4096, &created));
+            var joined: Joined = undefined;
+            try testing.expectEqual(0, join(created.path.slice(), &joined));
+            // Refused ones leave nothing either.
+            var other: Joined = undefined;
+            try testing.expectEqual(codeOf(.wrong_uid), ring_file.join(created.path.slice(), 12345, scratch_size, &other));
+            created.destroy();
+            joined.destroy();
+        }
+        if (round == 0) {
+            descriptors = countDescriptors();
+            mappings = countMappings();
+        }
+    }
+    try testing.expectEqual(descriptors, countDescriptors());
+    try testing.expectEqual(mappings, countMappings());
+}
+
+// Leftovers
+
+fn waitFor(pid: i32) i32 {
+    var status: i32 = 0;
+    while (linux.errno(linux.wait4(pid, &status, 0, null)) == .INTR) {}
+    return status;
+}
+
+const Holding = enum { created, mapped_only, joined, open_only };
+
+/// A process that makes a ring in `directory`, says so, and stays as it is until it is killed.
+const Child = struct {
+    pid: i32,
+
+    fn init(directory: []const u8, generation: u64, holding: Holding) !Child {
+        var ends: [2]i32 = undefined;
+        try testing.expectEqual(0, linux.pipe2(&ends, .{ .CLOEXEC = true }));
+        const pid = linux.fork();
+        if (pid == 0) {
+            var created: Created = undefined;
+            if (ring_file.create(directory, 2, generation, 65536, &created) != 0) linux.exit_group(1);
+            switch (holding) {
+                .created => {},
+                .mapped_only => _ = platform.close(created.fd),
+                .open_only => platform.unmap(created.address, created.size),
+                .joined => {
+                    // As the consumer of a sender that has died.
+                    var joined: Joined = undefined;
+                    if (join(created.path.slice(), &joined) != 0) linux.exit_group(2);
+                    platform.unmap(created.address, created.size);
+                    _ = platform.close(created.fd);
+                },
+            }
+            _ = linux.write(ends[1], "!", 1);
+            while (true) _ = linux.pause();
+        }
+        _ = platform.close(ends[1]);
+        var byte: [1]u8 = undefined;
+        try testing.expectEqual(1, linux.read(ends[0], &byte, 1));
+        _ = platform.close(ends[0]);
+        return .{ .pid = @intCast(pid) };
+    }
+
+    fn kill(child: Child) void {
+        _ = linux.kill(child.pid, .KILL);
+        _ = waitFor(child.pid);
+    }
+};
+
+test "clean removes what a killed process left, and nothing that a live one has open or mapped" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("g");
+    defer place.deinit();
+    for (std.enums.values(Holding), 1..) |holding, generation| {
+        const child: Child = try .init(place.path(), generation, holding);
+        var buffer: [128]u8 = undefined;
+        var name: [64]u8 = undefined;
+        const path = try place.file(&buffer, try std.fmt.bufPrint(&name, "{d}-2-{d}", .{ child.pid, generation }));
+        for (0..3) |_| try testing.expectEqual(0, ring_file.clean(place.path()));
+        try testing.expect(exists(path));
+        child.kill();
+        try testing.expect(exists(path));
+        try testing.expectEqual(1, ring_file.clean(place.path()));
+        try testing.expect(!exists(path));
+        try testing.expectEqual(0, ring_file.clean(place.path()));
+    }
+}
+
+test "clean leaves what is not a ring file: other names, other content, links, directories, FIFOs" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("h");
+    defer place.deinit();
+    const before = countDescriptors();
+    var buffer: [128]u8 = undefined;
+    var link_buffer: [128]u8 = undefined;
+    const forged = try forge(&place, &buffer, 4416, layout.shaq_magic, layout.shaq_version_2, 4095);
+    const names = [_][]const u8{ "a", "1-2", "1-2-3-4", "1-2-3x", "-1-2", "1--2", "0-1-2", "99999999999-1-2", "1-2-3.tmp" };
+    for (names) |name| {
+        const path = try place.file(&link_buffer, name);
+        try testing.expectEqual(0, linux.link(forged, path));
+    }
+    const link = try place.file(&link_buffer, "1-1-1");
+    try testing.expectEqual(0, linux.symlink(forged, link));
+    const fifo = try place.file(&link_buffer, "1-1-2");
+    try testing.expectEqual(0, linux.mknodat(linux.AT.FDCWD, fifo, linux.S.IFIFO | 0o600, 0));
+    const directory = try place.file(&link_buffer, "1-1-3");
+    try testing.expectEqual(0, platform.makeDirectory(directory));
+    const text = try place.file(&link_buffer, "1-1-4");
+    const file = platform.createFile(text);
+    try testing.expectEqual(18, linux.write(file, "somebody's text...", 18));
+    _ = platform.close(file);
+    try testing.expectEqual(0, ring_file.clean(place.path()));
+
+    // One that its maker had not yet filled, and one whose file is a ring.
+    const empty = try place.file(&link_buffer, "1-1-5");
+    _ = platform.close(platform.createFile(empty));
+    const dead = try place.file(&link_buffer, "1-1-6");
+    try testing.expectEqual(0, platform.rename(forged, dead));
+    try testing.expectEqual(2, ring_file.clean(place.path()));
+    for (names ++ [_][]const u8{ "1-1-1", "1-1-2", "1-1-4" }) |name| {
+        try testing.expectEqual(0, platform.unlink(try place.file(&link_buffer, name)));
+    }
+    try testing.expectEqual(0, platform.removeDirectory(try place.file(&link_buffer, "1-1-3")));
+    try testing.expectEqual(before, countDescriptors());
+    try testing.expectEqual(platform.errno.no_entry, ring_file.clean("/dev/shm/qlaster-no-such-directory"));
+    try testing.expectEqual(codeOf(.bad_argument), ring_file.clean("\x00"));
+}
+
+test "clean without a directory: what dead senders left in the default place, directory and all; a live one's stays" {
+    if (!is_linux) return error.SkipZigTest;
+    var buffer: [64]u8 = undefined;
+    const own = try std.fmt.bufPrintSentinel(&buffer, "/dev/shm/qlaster-{d}", .{platform.getPid()}, 0);
+    var created: Created = undefined;
+    try testing.expectEqual(0, ring_file.create(own, 0, 1, 4096, &created));
+    var dead_buffer: [64]u8 = undefined;
+    var gone: Child = try .init(own, 9, .open_only);
+    gone.kill();
+    gone = try .init(own, 9, .open_only);
+    gone.kill();
+    // Named after a process that is gone.
+    const dead = try std.fmt.bufPrintSentinel(&dead_buffer, "/dev/shm/qlaster-{d}", .{gone.pid}, 0);
+    (try Child.init(dead, 1, .created)).kill();
+    try testing.expect(exists(dead));
+    try testing.expect(ring_file.clean("") >= 3);
+    try testing.expect(!exists(dead));
+    try testing.expect(exists(created.path.slice()));
+    created.destroy();
+    try testing.expect(!exists(own)); // the last one takes the directory along
+}
+
+test "a file that a dead process with our pid left is replaced" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("i");
+    defer place.deinit();
+    var created: Created = undefined;
+    try testing.expectEqual(0, ring_file.create(place.path(), 0, 1, 4096, &created));
+    _ = platform.close(created.fd); // as the kernel does at kill -9
+    platform.unmap(created.address, created.size);
+    try testing.expectEqual(0, ring_file.create(place.path(), 0, 1, 4096, &created));
+    created.destroy();
+}
+
+test "another process of the same user joins a ring without a file, and sees its end" {
+    if (!is_linux) return error.SkipZigTest;
+    var created: Created = undefined;
+    try testing.expectEqual(0, ring_file.create("", 0, 1, 4096, &created));
+    const pid = linux.fork();
+    if (pid == 0) {
+        _ = platform.close(created.fd); // only its maker's descriptor leads there
+        var joined: Joined = undefined;
+        if (join(created.path.slice(), &joined) != 0) linux.exit_group(1);
+        if (!joined.is_sealed) linux.exit_group(2);
+        if (!joined.present()) linux.exit_group(3);
+        joined.header().consumer_release.store(1, .release);
+        while (joined.present()) platform.threadYield();
+        linux.exit_group(0);
+    }
+    while (created.header().consumer_release.load(.acquire) == 0) {
+        var status: i32 = 0;
+        if (linux.wait4(@intCast(pid), &status, linux.W.NOHANG, null) != 0) return error.ChildFailed;
+    }
+    created.destroy();
+    try testing.expectEqual(0, waitFor(@intCast(pid)));
+}
+
+test "the pid namespace: our own and our children's, not that of nobody" {
+    if (!is_linux) return error.SkipZigTest;
+    try testing.expect(ring_file.sameNamespace(platform.getPid()));
+    try testing.expect(!ring_file.sameNamespace(0));
+    try testing.expect(!ring_file.sameNamespace(-1));
+    try testing.expect(!ring_file.sameNamespace(999_999_999));
+}
