@@ -10,7 +10,9 @@ pub fn build(b: *std.Build) void {
     const lz4 = findLz4(b) orelse return; // Zig fetches the package, then calls this function again
 
     const root = addRoot(b, target, optimize, lz4);
-    b.installArtifact(b.addLibrary(.{ .name = "qlaster", .linkage = .dynamic, .root_module = root }));
+    const library = b.addLibrary(.{ .name = "qlaster", .linkage = .dynamic, .root_module = root });
+    const stay = addStay(b);
+    b.getInstallStep().dependOn(&b.addInstallLibFile(marked(b, stay, library), library.out_filename).step);
 
     const tests = b.addTest(.{ .root_module = addRoot(b, target, optimize, lz4) });
     const run_tests = b.addRunArtifact(tests);
@@ -41,12 +43,26 @@ pub fn build(b: *std.Build) void {
     run_stress.addPassthruArgs();
     b.step("stress", "Two processes pass frames through one ring: -- [frames] [seed]").dependOn(&run_stress.step);
 
-    addCross(b, lz4);
+    addCross(b, lz4, stay);
+}
+
+/// The tool that marks a library as one that is never unloaded.
+fn addStay(b: *std.Build) *std.Build.Step.Compile {
+    return b.addExecutable(.{
+        .name = "gen-stay",
+        .root_module = b.createModule(.{ .root_source_file = b.path("zig/gen/stay.zig"), .target = b.graph.host }),
+    });
+}
+
+fn marked(b: *std.Build, stay: *std.Build.Step.Compile, library: *std.Build.Step.Compile) std.Build.LazyPath {
+    const run = b.addRunArtifact(stay);
+    run.addFileArg(library.getEmittedBin());
+    return run.addOutputFileArg(library.out_filename);
 }
 
 /// Compiles for every supported platform, on any of them. Baseline CPUs, so that the result runs everywhere and is the
 /// same wherever it was built; no libc on Linux, so that one library serves glibc and musl (design D20).
-fn addCross(b: *std.Build, lz4: std.Build.LazyPath) void {
+fn addCross(b: *std.Build, lz4: std.Build.LazyPath, stay: *std.Build.Step.Compile) void {
     const cross = b.step("cross", "Compile for every supported platform: zig-out/cross/");
     const embed = b.step("embed", "Write src/native/embedded/: the libraries of all platforms as TypeScript modules");
     const generator = b.addExecutable(.{
@@ -73,7 +89,7 @@ fn addCross(b: *std.Build, lz4: std.Build.LazyPath) void {
             .root_module = addRoot(b, b.resolveTargetQuery(query), .safe, lz4),
         });
         const generate = b.addRunArtifact(generator);
-        generate.addFileArg(library.getEmittedBin());
+        generate.addFileArg(marked(b, stay, library));
         generate.addArg(name);
         const shipped = generate.addOutputFileArg(file_name);
         const module = generate.addOutputFileArg("module.ts");

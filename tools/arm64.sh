@@ -25,9 +25,9 @@ printf '{ "dependencies": { "@deno/linux-arm64-glibc": "%s", "@oven/bun-linux-aa
 "$QLASTER_BUN" install --cwd "$runtimes" --os=linux --cpu=arm64 --ignore-scripts --no-save
 
 for mode in Debug ReleaseSafe; do
-  "$QLASTER_ZIG" build test -Dtarget=aarch64-linux-none -Doptimize=$mode -fqemu --summary all
+  ./dev zig build test -Dtarget=aarch64-linux-none -Doptimize=$mode -fqemu --summary all
 done
-"$QLASTER_ZIG" build stress -Dtarget=aarch64-linux-none -Doptimize=ReleaseSafe -fqemu -- 200000
+./dev zig build stress -Dtarget=aarch64-linux-none -Doptimize=ReleaseSafe -fqemu -- 200000
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,10 +1,10 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables shared with ./dev
-# setup.sh: finds Zig, Deno, Bun and node_modules, or installs them. Sourced by ./dev.
+# setup.sh: finds Zig, Deno, Bun, LZ4's source and node_modules, or installs them. Sourced by ./dev.
 # May touch: .tools/ and node_modules/. Reads: tools.env, package.json, bun.lock.
 # How: a tool on PATH is taken when it is new enough. Else the pinned one is unpacked into a temporary folder by a
 # package client that the machine has, tried out, and only then moved to .tools/NAME-VERSION/NAME: what is under
 # that name is whole, however an earlier run ended.
-#   pip (python3)  zig, deno      npm, bun  deno, bun      deno  bun
+#   pip (python3)  zig, deno, lz4      npm, bun  deno, bun      deno  bun      zig  lz4
 
 installing='' # the temporary folder of this run, while there is one
 
@@ -14,7 +14,7 @@ fail() {
   exit 1
 }
 
-# need TOOL... [node_modules]: makes each of them ready and sets $zig, $deno, $bun to absolute paths.
+# need TOOL... [lz4] [node_modules]: makes each of them ready and sets $zig, $deno, $bun, $lz4 to absolute paths.
 need() {
   # Without the lock first: when all is there, this is all that happens.
   look_for "$@" && return
@@ -36,6 +36,7 @@ look_for() {
       zig) zig=$(find_tool zig) || return ;;
       deno) deno=$(find_tool deno) || return ;;
       bun) bun=$(find_tool bun) || return ;;
+      lz4) lz4=$tools/lz4-$LZ4_PINNED && [ -f "$lz4/lz4.c" ] && [ -f "$lz4/lz4.h" ] || return ;;
       node_modules) cat package.json bun.lock | cmp -s - node_modules/.installed-from || return ;;
     esac
   done
@@ -43,7 +44,14 @@ look_for() {
 
 # --- which tool ---
 
-pinned() { case $1 in zig) echo "$ZIG_PINNED" ;; deno) echo "$DENO_PINNED" ;; bun) echo "$BUN_PINNED" ;; esac }
+pinned() {
+  case $1 in
+    zig) echo "$ZIG_PINNED" ;;
+    deno) echo "$DENO_PINNED" ;;
+    bun) echo "$BUN_PINNED" ;;
+    lz4) echo "$LZ4_PINNED" ;;
+  esac
+}
 wanted() { case $1 in zig) echo "zig ${ZIG_FLOOR%.*}.x" ;; deno) echo "deno >= $DENO_FLOOR" ;; bun) echo "bun >= $BUN_FLOOR" ;; esac }
 
 # Prints the path of a usable tool; fails if there is none.
@@ -58,6 +66,7 @@ version_of() { # NAME FILE; prints nothing when the file is not that tool or doe
     zig) "$2" version ;;
     deno) "$2" --version | sed -n 's/^deno \([^ ]*\).*/\1/p' ;;
     bun) "$2" --version ;;
+    lz4) is_lz4 "$(dirname "$2")" && echo "$LZ4_PINNED" ;; # no program: the files beside it tell
   esac 2>/dev/null </dev/null || true
 }
 
@@ -95,11 +104,17 @@ real_path() {
 
 install_tool() {
   name=$1 version=$(pinned "$1") tried=''
-  if path=$(command -v "$name"); then
+  # Of LZ4 the source is wanted; a program of that name has nothing to do with it.
+  if [ "$name" != lz4 ] && path=$(command -v "$name"); then
     found=$(version_of "$name" "$path")
     note "$path is ${found:-not a working $name}, needed is $(wanted "$name"): installing $version into .tools/"
   fi
-  case $name in zig) clients='pip' ;; deno) clients='npm bun pip' ;; bun) clients='npm deno' ;; esac
+  case $name in
+    zig) clients='pip' ;;
+    deno) clients='npm bun pip' ;;
+    bun) clients='npm deno' ;;
+    lz4) clients='pip zig' ;;
+  esac
   for client in $clients; do
     "has_$client" || continue
     note "installing $name $version with $client"
@@ -117,6 +132,7 @@ install_tool() {
   done
   [ -z "$tried" ] || fail "cannot install $name $version with$tried (logs: .tools/log/); is the network there?"
   case $name in
+    lz4) fail "needs lz4.c and lz4.h of $version in .tools/lz4-$version/, or python3 with pip or venv to fetch them (Debian: apt install python3-venv)" ;;
     zig) fail "needs $(wanted zig) on PATH, or python3 with pip or venv to install it (Debian: apt install python3-venv)" ;;
     *) fail "needs $(wanted "$name") on PATH, or npm, or python3 with pip or venv to install it (Debian: apt install python3-venv)" ;;
   esac
@@ -132,6 +148,7 @@ has_pip() { python3 -c 'import pip' 2>/dev/null || python3 -c 'import venv, ensu
 has_npm() { command -v npm >/dev/null; }
 has_bun() { bun=$(find_tool bun); }
 has_deno() { deno=$(find_tool deno); }
+has_zig() { zig=$(find_tool zig); }
 
 # Each of these runs inside the temporary folder and leaves done/NAME there.
 
@@ -139,7 +156,14 @@ get_with_pip() {
   # A venv keeps the user's pip settings and the system's "externally managed" mark out; Debian ships python3
   # without venv, where pip alone does.
   if python3 -m venv venv; then python=venv/bin/python; else python=python3; fi
-  case $1 in zig) package=ziglang ;; *) package=$1 ;; esac
+  case $1 in
+    lz4)
+      get_lz4_with "$python"
+      return
+      ;;
+    zig) package=ziglang ;;
+    *) package=$1 ;;
+  esac
   PIP_USER=0 "$python" -m pip install --disable-pip-version-check --no-cache-dir --no-deps --only-binary :all: \
     --no-compile --target packages "$package==$2" || return
   case $1 in
@@ -147,6 +171,23 @@ get_with_pip() {
     *) mv "packages/bin/$1" 'done/' ;;
   esac
 }
+
+# LZ4 has no package of its own anywhere but on GitHub. The source of its Python bindings has its files unchanged.
+get_lz4_with() { # PYTHON
+  "$1" "$root/tools/fetch_source.py" lz4 "$LZ4_PYPI" ||
+    { "$1" -m pip download --disable-pip-version-check --no-cache-dir --no-deps --no-binary lz4 --dest . "lz4==$LZ4_PYPI" &&
+      mv lz4-*.tar.gz source.tar.gz; } || return
+  tar -xzf source.tar.gz && mv lz4-*/lz4libs/lz4.c lz4-*/lz4libs/lz4.h 'done/'
+}
+# Zig fetches what build.zig.zon names, into the folder of an empty project.
+get_with_zig() {
+  cp "$root/build.zig.zon" . && echo 'pub fn build(_: *@import("std").Build) void {}' >build.zig &&
+    "$zig" build --fetch=all && mv zig-pkg/*/lib/lz4.c zig-pkg/*/lib/lz4.h 'done/'
+}
+is_lz4() { # FOLDER
+  [ "$(sha256_of "$1/lz4.c")" = "$LZ4_C_SHA256" ] && [ "$(sha256_of "$1/lz4.h")" = "$LZ4_H_SHA256" ]
+}
+sha256_of() { { sha256sum "$1" || shasum -a 256 "$1"; } 2>/dev/null | cut -d ' ' -f 1; }
 
 # The runtimes' npm packages are small starters with install scripts; the programs themselves are in one package
 # per platform, which has nothing to run and which every client can fetch.

@@ -73,10 +73,12 @@ for (const platform of PLATFORMS) {
 const rebuild = OWN_RUNTIME === "deno" ? guarded : () => {};
 rebuild("built again elsewhere, from nothing, the modules are the same to the byte", async (held) => {
   const copy = held.use(new Temporary());
-  cpSync(join(ROOT, "build.zig"), copy.at("build.zig"));
+  for (const file of ["build.zig", "build.zig.zon"]) cpSync(join(ROOT, file), copy.at(file));
   cpSync(join(ROOT, "zig"), copy.at("zig"), { recursive: true });
   mkdirSync(copy.at("src/native/embedded"), { recursive: true });
-  await tool([process.env.QLASTER_ZIG ?? "zig", "build", "embed"], copy.path, {
+  const lz4 = process.env.QLASTER_LZ4;
+  const options = lz4 === undefined ? [] : [`-Dlz4=${lz4}`];
+  await tool([process.env.QLASTER_ZIG ?? "zig", "build", "embed", ...options], copy.path, {
     ZIG_LOCAL_CACHE_DIR: copy.at("cache"),
   });
   for (const platform of PLATFORMS) {

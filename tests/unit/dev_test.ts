@@ -60,6 +60,31 @@ test("the versions in package.json and deno.json are those of tools.env and of e
   assert.equal(manifest.dependencies, undefined);
 });
 
+test("the release of LZ4 is the same wherever it is written, and so is what build.zig.zon repeats", () => {
+  const { LZ4_PINNED, LZ4_C_SHA256, LZ4_H_SHA256, ZIG_FLOOR } = versions;
+  const read = (file: string) => readFileSync(join(root, file), "utf8");
+  const zon = read("build.zig.zon");
+  assert.ok(zon.includes(`/lz4/lz4/archive/refs/tags/v${LZ4_PINNED}.tar.gz"`));
+  assert.ok(zon.includes(`.version = "${manifest.version}"`));
+  assert.ok(zon.includes(`.minimum_zig_version = "${ZIG_FLOOR}"`));
+  for (const sum of [LZ4_C_SHA256, LZ4_H_SHA256]) assert.match(sum!, /^[0-9a-f]{64}$/);
+  for (const file of ["build.zig", "zig/v9/lz4.zig", "THIRD_PARTY_NOTICES", "docs/dependencies.md"]) {
+    assert.deepEqual(new Set(read(file).match(/(?<=LZ4 |release )1\.\d+\.\d+/g)), new Set([LZ4_PINNED]), file);
+  }
+});
+
+test("version_of lz4 takes the two files by their contents, and look_for by their names", () => {
+  const files = "mkdir -p $tools/lz4-$LZ4_PINNED; cd $tools/lz4-$LZ4_PINNED; echo c >lz4.c; echo h >lz4.h";
+  const sums = "LZ4_C_SHA256=$(sha256_of lz4.c); LZ4_H_SHA256=$(sha256_of lz4.h)";
+  const version = 'version_of lz4 "$PWD/lz4"';
+  assert.equal(shell(`${files}; ${sums}; ${version}`).stdout.trim(), versions.LZ4_PINNED);
+  for (const fault of ["echo x >>lz4.c", "echo x >>lz4.h", "rm lz4.h", "LZ4_C_SHA256=$LZ4_H_SHA256"]) {
+    assert.equal(shell(`${files}; ${sums}; ${fault}; ${version}`).stdout.trim(), "", fault);
+  }
+  assert.equal(shell(`${files}; look_for lz4 && [ "$lz4" = "$PWD" ]`).status, 0);
+  assert.notEqual(shell("look_for lz4").status, 0);
+});
+
 test("the lock file has every dependency in its exact version and names no registry", () => {
   const lock = readFileSync(join(root, "bun.lock"), "utf8");
   for (const [name, version] of Object.entries(manifest.devDependencies)) {
@@ -102,11 +127,18 @@ test("find_tool() passes over a tool that is too old or no such tool", () => {
 });
 
 test("install_tool() names in one sentence what to install when no client is there", () => {
-  for (const [name, named] of [["zig", /python3/], ["deno", /npm, or python3/], ["bun", /npm, or python3/]] as const) {
+  for (
+    const [name, named] of [
+      ["zig", /python3/],
+      ["deno", /npm, or python3/],
+      ["bun", /npm, or python3/],
+      ["lz4", /\.tools\/lz4-[0-9.]+\/, or python3/],
+    ] as const
+  ) {
     using bare = machine({});
     const { status, stderr } = shell(`install_tool ${name}`, bare);
     assert.equal(status, 1);
-    assert.match(stderr, new RegExp(`^dev: needs ${name} [^\n]+\n$`));
+    assert.match(stderr, new RegExp(`^dev: needs ${name}[ .][^\n]+\n$`));
     assert.match(stderr, named);
   }
 });

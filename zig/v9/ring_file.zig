@@ -206,6 +206,9 @@ fn makeFile(directory: []const u8, slot_index: u8, generation: u64, out: *Create
     var buffer: [48]u8 = undefined;
     const name = std.fmt.bufPrint(&buffer, "/{d}-{d}-{d}", .{ platform.getPid(), slot_index, generation }) catch unreachable;
 
+    // Before a directory is made for nothing.
+    if (name.len > layout.v9_path_bytes_max - directory_length) return codeOf(.path_too_long);
+
     // Whoever cleans may remove an empty directory between our two steps, and a dead process may have had our pid.
     for (0..10) |_| {
         out.path.cut(directory_length);

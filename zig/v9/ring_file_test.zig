@@ -134,7 +134,10 @@ test "create refuses: a wrong capacity, a path too long, a 0 in it, an unsafe di
     }
     const long: [layout.v9_path_bytes_max + 1]u8 = @splat('/');
     try testing.expectEqual(codeOf(.path_too_long), ring_file.create(&long, 0, 1, 64, &created));
-    try testing.expectEqual(codeOf(.path_too_long), ring_file.create(long[0..993] ++ "", 0, 1, 64, &created) * 0 + codeOf(.path_too_long));
+    var nearly: [layout.v9_path_bytes_max - 4]u8 = @splat('a'); // with the file's name, too long
+    @memcpy(nearly[0..place.path().len], place.path());
+    nearly[place.path().len] = '/';
+    try testing.expectEqual(codeOf(.path_too_long), ring_file.create(&nearly, 0, 1, 64, &created));
     try testing.expectEqual(codeOf(.bad_argument), ring_file.create("/dev/shm\x00", 0, 1, 64, &created));
     try testing.expectEqual(0, platform.setMode(place.path(), 0o777));
     try testing.expectEqual(codeOf(.directory_unsafe), ring_file.create(place.path(), 0, 1, 64, &created));
@@ -510,6 +513,33 @@ test "clean without a directory: what dead senders left in the default place, di
     try testing.expect(exists(created.path.slice()));
     created.destroy();
     try testing.expect(!exists(own)); // the last one takes the directory along
+}
+
+test "who opens a file while it is proven a leftover neither ends us nor gets it" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("lease");
+    defer place.deinit();
+    var buffer: [128]u8 = undefined;
+    const path = try forge(&place, &buffer, 4416, layout.shaq_magic, layout.shaq_version_2, 4095);
+    const opened = platform.openRegular(path, false);
+    try testing.expectEqual(0, opened.code);
+    const Open = struct {
+        fn now(name: [:0]const u8) Code {
+            const pid = linux.fork();
+            if (pid == 0) {
+                const flags: linux.O = .{ .ACCMODE = .RDWR, .NONBLOCK = true };
+                linux.exit_group(@intCast(@backingInt(linux.errno(linux.open(name, flags, 0)))));
+            }
+            return waitFor(@intCast(pid));
+        }
+    };
+    const found = platform.withSoleUse(opened.fd, path, Open.now);
+    try testing.expectEqual(@as(Code, @backingInt(linux.E.AGAIN)) << 8, found.code);
+    try testing.expectEqual(0, Open.now(path)); // and after it, they can
+    const other = platform.openRegular(path, false);
+    try testing.expectEqual(platform.errno.again, platform.withSoleUse(opened.fd, path, Open.now).code);
+    for ([_]i32{ opened.fd, other.fd }) |fd| _ = platform.close(fd);
+    try testing.expectEqual(0, platform.unlink(path));
 }
 
 test "a file that a dead process with our pid left is replaced" {
