@@ -102,8 +102,8 @@ fn addCross(b: *std.Build, lz4: std.Build.LazyPath, stay: *std.Build.Step.Compil
 
 /// The folder with lz4.c and lz4.h: what -Dlz4 names (`./dev` does, see tools/setup.sh), else the package.
 fn findLz4(b: *std.Build) ?std.Build.LazyPath {
-    const option = b.option([]const u8, "lz4", "Folder with lz4.c and lz4.h of LZ4 1.9.4 [default: the package of build.zig.zon]");
-    if (option) |folder| return .{ .cwd_relative = folder };
+    const says = "Folder with lz4.c and lz4.h of LZ4 1.9.4 [default: the package of build.zig.zon]";
+    if (b.option([]const u8, "lz4", says)) |folder| return .{ .cwd_relative = folder };
     const package = b.lazyDependency("lz4", .{}) orelse return null;
     return package.path("lib");
 }

@@ -175,7 +175,7 @@ get_with_pip() {
 # LZ4 has no package of its own anywhere but on GitHub. The source of its Python bindings has its files unchanged.
 get_lz4_with() { # PYTHON
   "$1" "$root/tools/fetch_source.py" lz4 "$LZ4_PYPI" ||
-    { "$1" -m pip download --disable-pip-version-check --no-cache-dir --no-deps --no-binary lz4 --dest . "lz4==$LZ4_PYPI" &&
+    { "$1" -m pip download --disable-pip-version-check --no-cache-dir --no-deps --no-binary lz4 "lz4==$LZ4_PYPI" &&
       mv lz4-*.tar.gz source.tar.gz; } || return
   tar -xzf source.tar.gz && mv lz4-*/lz4libs/lz4.c lz4-*/lz4libs/lz4.h 'done/'
 }

@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import { copyFileSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -58,10 +58,14 @@ async function assertTravels(command: readonly string[], env: Record<string, str
   assert.deepEqual([code, errors], [0, ""]);
 }
 
-guarded("deno publish would send every embedded library, and no slow types", async () => {
-  const files = await publishedFiles();
-  for (const name of EMBEDDED) assert.ok(files.includes(`src/native/embedded/${name}.ts`), name);
-});
+guarded(
+  "deno publish would send every embedded library, the notices for what is in it, and no slow types",
+  async () => {
+    const files = await publishedFiles();
+    for (const name of EMBEDDED) assert.ok(files.includes(`src/native/embedded/${name}.ts`), name);
+    for (const name of ["LICENSE", "THIRD_PARTY_NOTICES"]) assert.ok(files.includes(name), name);
+  },
+);
 
 guarded(`a copy of the published files runs in ${OWN_RUNTIME}`, async (held) => {
   const source = held.use(new Temporary());
@@ -115,6 +119,9 @@ for (const [name, command] of Object.entries(installers)) {
     copyFileSync(await npmTarball(), project.at("core.tgz"));
     writeFileSync(project.at("package.json"), `{ "type": "module" }`);
     await tool([...command ?? [], "./core.tgz"], project.path, { BUN_INSTALL_CACHE_DIR: project.at("cache") });
+    for (const file of ["LICENSE", "THIRD_PARTY_NOTICES"]) {
+      assert.ok(existsSync(project.at(`node_modules/@qlaster/core/${file}`)), file);
+    }
     writeFileSync(project.at("app.ts"), application("@qlaster/core"));
     await assertTravels([...RUN, project.at("app.ts")]);
 

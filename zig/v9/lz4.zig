@@ -1,8 +1,8 @@
-//! lz4.zig: LZ4 blocks, as in account payloads of wire version 9: no size in front, no frame, no checksum, no dictionary.
+//! lz4.zig: LZ4 blocks, as in account payloads of wire version 9: no size in front, no frame, no checksum.
 //! May touch: the memory that it is handed. May not touch: anything else; nothing is allocated, no system call is made.
 //! The only door to LZ4's own C code (release 1.9.4), which build.zig compiles from where it was fetched to.
-//! Why the source has to be ours alone: the C code checks what it reads, and is free to read it once more afterwards. What
-//! a peer can still write is copied to private memory first, then decompressed.
+//! Why the source has to be ours alone: the C code checks what it reads, and is free to read it once more afterwards.
+//! What a peer can still write is copied to private memory first, then decompressed.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -35,7 +35,8 @@ pub fn bound(length: usize) usize {
 pub fn compress(source: []const u8, target: []u8, state: *align(8) State) ?usize {
     if (source.len > source_max) return null;
     // The fastest that compresses at all is acceleration 1; more only gives up ratio.
-    const length = LZ4_compress_fast_extState(state, source.ptr, target.ptr, @intCast(source.len), clamp(target.len), 1);
+    const room = clamp(target.len);
+    const length = LZ4_compress_fast_extState(state, source.ptr, target.ptr, @intCast(source.len), room, 1);
     if (length <= 0) return null;
     assert(length <= target.len);
     return @intCast(length);
@@ -44,6 +45,8 @@ pub fn compress(source: []const u8, target: []u8, state: *align(8) State) ?usize
 /// Returns how many bytes were written to `target`, which may be fewer than fit: the caller knows how many it wants.
 /// Null when `source` is not one whole block, or gives more than fits. Any input is safe. The bytes of `target` behind
 /// those that count are undefined.
+/// What this takes the Rust original takes too, with the same bytes. The reverse does not hold for blocks that break
+/// the format's rule that the last five bytes are literals: they are refused here, and no compressor writes them.
 pub fn decompress(source: []const u8, target: []u8) ?usize {
     if (source.len == 0 or source.len > std.math.maxInt(c_int)) return null;
     const length = LZ4_decompress_safe(source.ptr, target.ptr, @intCast(source.len), clamp(target.len));
@@ -58,7 +61,8 @@ fn clamp(length: usize) c_int {
 }
 
 /// An offset of 0 is no distance. The C code takes it, and lets the match be whatever was in `target` before: somebody
-/// else's bytes. The Rust original's decoder refuses it. This walks from token to token and touches nothing between.
+/// else's bytes. The Rust original's decoder refuses it. This walks from token to token and touches nothing between;
+/// that takes up to three quarters of the time of decompressing (640 KB on x64: at most 0.12 ms).
 fn hasOffsetZero(source: []const u8) bool {
     var at: usize = 0;
     while (at < source.len) {
@@ -278,7 +282,7 @@ test "bits that flip, and noise, do no harm" {
     }
 }
 
-test "decompress refuses what the Rust original's decoder refuses" {
+test "decompress refuses what the Rust original's decoder refuses, and what breaks the rule for the end" {
     var target: [64]u8 = @splat(1);
     for ([_][]const u8{
         &.{ 0x1f, 0x00, 0x01, 0x00, 0x26 }, // ends with a match: no last token
@@ -287,6 +291,8 @@ test "decompress refuses what the Rust original's decoder refuses" {
         &.{ 0x1f, 0x00, 0x02, 0x00, 0x26, 0x60, 0, 0, 0, 0, 0, 0 }, // a match from before the start
         &.{ 0x1f, 0x00, 0x00, 0x00, 0x26, 0x60, 0, 0, 0, 0, 0, 0 }, // a match of itself
         &.{ 0x40, 0, 0, 0, 0x1f, 0x00, 0x01, 0x00, 0x26, 0x60, 0, 0, 0, 0, 0, 0 }, // a size in front
+        // The last five bytes come from a match; this one the original takes.
+        &.{ 0x1f, 0x00, 0x01, 0x00, 0x26, 0x02, 0x01, 0x00, 0x00 },
         &.{ 0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82, 0, 0, 0, 0 }, // an LZ4 frame
     }) |block| try testing.expectEqual(null, decompress(block, &target));
 }
