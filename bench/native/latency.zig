@@ -71,7 +71,7 @@ fn receive(ends: *frame.Ends, strategy: Strategy, wake_fd: i32, ages: []u64) !vo
             const stamp = std.mem.readInt(u64, payload[stamp_at..][0..8], .little);
             if (sequence > warm_up) ages[sequence - warm_up - 1] = read - stamp;
             sequence += 1;
-            try end.ring.release(qlaster.ring.paddedSize(@sizeOf(layout.FrameHeader) + record.body_length));
+            try end.ring.release(record.ring_bytes);
         }
         if (found > 0) continue;
         switch (strategy) {

@@ -130,7 +130,7 @@ fn consume(end: *connection.ConsumerEnd, sequence: *u64, count: u64) !void {
             const payload = end.ring.data[record.payload_offset..][0..record.payload_length];
             if (!frame.check(payload, sequence.*)) return error.WrongMessage;
             sequence.* += 1;
-            const size = qlaster.ring.paddedSize(@sizeOf(layout.FrameHeader) + record.body_length);
+            const size = record.ring_bytes;
             bytes += size;
             if (bytes >= frame.capacity / 8) { // room for large frames goes back early, as in reader.ts
                 try end.ring.release(bytes);

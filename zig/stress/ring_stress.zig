@@ -94,7 +94,7 @@ fn consume(end: *connection.ConsumerEnd, wake_fd: i32, frames: u64, seed: u64) !
             if (record.payload_length != next.length) return error.WrongLength;
             if (!check(end.ring.data[record.payload_offset..][0..record.payload_length], next.pattern)) return error.WrongBytes;
             expected += 1;
-            bytes += qlaster.ring.paddedSize(@sizeOf(layout.FrameHeader) + record.body_length);
+            bytes += record.ring_bytes;
         }
         try end.ring.release(bytes);
         if (count > 0 or end.spin(20) == 1) continue;
