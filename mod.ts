@@ -8,14 +8,18 @@
  * @module
  */
 
-export { Sender, type SenderMetrics, type SenderOptions, setupSender } from "./src/stream/sender.ts";
+export { Sender, type SenderMetrics, setupSender } from "./src/stream/sender.ts";
+export type { SenderOptions, V9SenderOptions } from "./src/stream/sender_options.ts";
+export { Counter, Latency, type LatencySnapshot, type SenderTimings } from "./src/stream/timings.ts";
 export {
   type Batch,
   Consumer,
   type ConsumerMetrics,
-  type ConsumerOptions,
+  type ConsumerTimings,
   setupConsumer,
 } from "./src/stream/consumer.ts";
+export type { ConsumerOptions } from "./src/stream/consumer_options.ts";
+export type { ProtocolChoice } from "./src/stream/dial.ts";
 export type { IdleStrategy } from "./src/stream/idle.ts";
 export type {
   AccountCopy,
@@ -45,6 +49,7 @@ export type {
   ReadonlyUint8Array,
   SlotCounts,
   SlotStatus,
+  SlotToken,
   SlotUpdate,
   Subscription,
   SubscriptionAck,

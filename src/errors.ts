@@ -55,6 +55,21 @@ export const ERRORS = {
   RING_PEER_CORRUPT: ["The other side wrote nonsense into shared memory", "restart it: it is buggy or hostile"],
   REGION_REFUSED: ["What the sender handed over is not what it must be", "restart the sender: it is buggy or hostile"],
   LINK_PROTOCOL: ["The other side broke the link's protocol", "restart it: it is buggy or hostile"],
+  V9_FRAME_TOO_LARGE: [
+    "A control message of wire version 9 is longer than its limit",
+    "send fewer keys at a time; if it was received, restart the other side: it is buggy or hostile",
+  ],
+  V9_VERSION: ["The bytes are of another wire version than 9", "check that both sides speak wire version 9"],
+  V9_TAG: ["The message is not of a kind that may stand here", "check which side and channel the bytes are from"],
+  V9_MALFORMED: ["A message of wire version 9 contradicts itself", "check who made it: lengths, flags and tokens"],
+  V9_PAYLOAD_TOO_LARGE: [
+    "A payload is longer than Solana's limit of 10 MiB",
+    "check who made it: nothing real is longer",
+  ],
+  V9_DECODE: [
+    "The bytes do not decode",
+    "check that they are whole: something was cut off, or is not what it should be",
+  ],
   MEMORY_LIMIT: [
     "The regions of all connections would exceed the limit",
     "raise memoryMaxBytes, or lower ringCapacityBytes",
@@ -105,6 +120,11 @@ const CODE_OF_STATUS: Partial<Record<number, QlasterErrorCode>> = {
   [Status.pathInUse]: "SENDER_PATH_IN_USE",
   [Status.pathNotSocket]: "SENDER_PATH_NOT_SOCKET",
   [Status.directoryUnsafe]: "SENDER_DIRECTORY_UNSAFE",
+  [Status.v9Version]: "V9_VERSION",
+  [Status.v9Tag]: "V9_TAG",
+  [Status.v9Malformed]: "V9_MALFORMED",
+  [Status.v9TooLarge]: "V9_PAYLOAD_TOO_LARGE",
+  [Status.v9Decode]: "V9_DECODE",
   [Status.handlesExhausted]: "SYSTEM",
   [Status.memoryLimit]: "MEMORY_LIMIT",
 };

@@ -174,8 +174,20 @@ export type EndReason =
   | "consumer-gone"
   /** The ring was full: the consumer did not read fast enough. */
   | "slow-consumer"
+  /** Wire version 9: the consumer said nothing for longer than the sender allows, which is 30 s. */
+  | "idle"
+  /** Wire version 9: the sender dropped this consumer, and does not say why. */
+  | "evicted"
   /** The other side broke the protocol, or wrote nonsense into shared memory. */
   | "peer-corrupt";
+
+/** Names a slot of wire version 9 at its sender. */
+export interface SlotToken {
+  /** Place among the sender's slots, 0 to 254. */
+  readonly slotIndex: number;
+  /** Counts the slots that the sender has tried to create: the first is 1. */
+  readonly generation: bigint;
+}
 
 /** What one consumer looks like from the sender's side. */
 export interface ConsumerInfo {
@@ -183,6 +195,8 @@ export interface ConsumerInfo {
   readonly id: number;
   /** The label that the consumer gave itself (`setupConsumer(path, { name })`), "" if none. */
   readonly name: string;
+  /** What it speaks: this library's own protocol, or wire version 9 of the Rust original. */
+  readonly protocol: "native" | "v9";
   /** As the kernel reports it. Information only. */
   readonly pid: number;
   /** The user that it runs as, by the kernel's word. */
@@ -215,6 +229,8 @@ export interface SubscriptionEvent {
   readonly owners: readonly Uint8Array[];
   /** Whether it asks for transactions. */
   readonly transactions: boolean;
+  /** Wire version 9: the token that came with the request, live or not; undefined for none, and of a native consumer. */
+  readonly token: SlotToken | undefined;
   /** `performance.now()` at the moment the request had been decoded. */
   readonly receivedAt: number;
 }

@@ -452,7 +452,7 @@ export fn qlaster_ring_retire(handle: u32) Code {
         },
         .v9 => |end| {
             defer handles.unpin(handle);
-            return end.file.retire();
+            return end.retire();
         },
     }
 }

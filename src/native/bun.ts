@@ -25,7 +25,7 @@ interface BunSocket {
 interface BunLike {
   connect(options: {
     fd: number;
-    socket: { data(): void; close(): void; error(): void };
+    socket: { data(socket: BunSocket, bytes: Uint8Array): void; close(): void; error(): void };
   }): Promise<BunSocket>;
 }
 
@@ -39,29 +39,39 @@ const bun: Runtime = {
     return ffi.toArrayBuffer(address, 0, length);
   },
 
-  async watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch> {
-    let open = true;
-    const socket = await runtime.connect({
-      fd,
-      socket: {
-        data: onWake,
-        error() {}, // "close" follows
-        close() {
-          if (open) onClose();
-          open = false;
-        },
-      },
-    });
-    return {
-      close() {
-        open = false;
-        socket.end();
-      },
-      ref: () => socket.ref(),
-      unref: () => socket.unref(),
-    };
+  watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch> {
+    return adopt(fd, onWake, onClose);
+  },
+
+  stream(fd: number, onBytes: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
+    return adopt(fd, onBytes, onClose); // each chunk is a buffer of its own
   },
 };
+
+async function adopt(fd: number, onData: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
+  let open = true;
+  const socket = await runtime.connect({
+    fd,
+    socket: {
+      data(_socket, bytes) {
+        if (open) onData(bytes);
+      },
+      error() {}, // "close" follows
+      close() {
+        if (open) onClose();
+        open = false;
+      },
+    },
+  });
+  return {
+    close() {
+      open = false;
+      socket.end();
+    },
+    ref: () => socket.ref(),
+    unref: () => socket.unref(),
+  };
+}
 
 /** Opens a library with the functions of the table. */
 export function dlopen<Table extends SymbolTable>(path: string, table: Table): Functions<Table> {

@@ -29,24 +29,34 @@ const deno: Runtime = {
   },
 
   watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch> {
-    const socket = new Socket({ fd, readable: true, writable: true });
-    let open = true;
-    socket.on("data", onWake);
-    socket.on("error", () => {}); // "close" follows
-    socket.on("close", () => {
-      if (open) onClose();
-      open = false;
-    });
-    return Promise.resolve({
-      close() {
-        open = false;
-        socket.destroy();
-      },
-      ref: () => void socket.ref(),
-      unref: () => void socket.unref(),
-    });
+    return adopt(fd, onWake, onClose);
+  },
+
+  stream(fd: number, onBytes: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
+    return adopt(fd, onBytes, onClose); // each chunk is a buffer of its own
   },
 };
+
+function adopt(fd: number, onData: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
+  const socket = new Socket({ fd, readable: true, writable: true });
+  let open = true;
+  socket.on("data", (bytes: Uint8Array) => {
+    if (open) onData(bytes);
+  });
+  socket.on("error", () => {}); // "close" follows
+  socket.on("close", () => {
+    if (open) onClose();
+    open = false;
+  });
+  return Promise.resolve({
+    close() {
+      open = false;
+      socket.destroy();
+    },
+    ref: () => void socket.ref(),
+    unref: () => void socket.unref(),
+  });
+}
 
 /** Opens a library with the functions of the table. */
 export function dlopen<Table extends SymbolTable>(path: string, table: Table): Functions<Table> {

@@ -58,6 +58,13 @@ export interface Runtime {
    * @param onClose The other end is closed: its process is gone, or let go.
    */
   watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch>;
+  /**
+   * Puts a stream socket into the event loop and reads it; it belongs to the runtime from here on, whatever the outcome.
+   * Descriptors that come along are closed unseen. The first bytes may come before the promise settles.
+   * @param onBytes Bytes came, in memory that nobody writes again: keep them.
+   * @param onClose The other side has closed, or sends nothing more. All bytes have been handed over.
+   */
+  stream(fd: number, onBytes: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch>;
 }
 
 /**

@@ -11,14 +11,15 @@ import {
   LAYOUT_VERSION,
   LINK_BODY_BYTES_MAX,
   NAME_BYTES_MAX,
-  PART_SIZE,
   RESERVED_BYTES_MIN,
   RESERVED_FRACTION,
   Status,
 } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
+import { errorFromStatus } from "../errors.ts";
+import type { FrameCutter } from "../v9/messages.ts";
 import { encodeRefusal, type Hello } from "../wire/messages.ts";
-import { Connection, type ConnectionEvents } from "./connection.ts";
+import { Connection, connectionBytes, type ConnectionEvents } from "./connection.ts";
 import { Handshake } from "./handshake.ts";
 import { Link } from "./link.ts";
 
@@ -26,11 +27,8 @@ import { Link } from "./link.ts";
 const HANDSHAKES_MAX = 256;
 /** Bytes that may wait for a consumer that does not read its link: acks and pongs are small. */
 const LINK_QUEUE_BYTES_MAX = 64 * 1024;
-
-/** Bytes of one connection's regions: ring and its header, consumer page. */
-export function connectionBytes(ringCapacityBytes: number): number {
-  return ringCapacityBytes + 2 * PART_SIZE;
-}
+/** The user who may do everything anyway. */
+const ROOT_UID = 0;
 
 /** Whom a sender admits, and what each gets. */
 export interface AdmissionOptions {
@@ -39,16 +37,22 @@ export interface AdmissionOptions {
   readonly consumersMax: number;
   readonly uids: readonly number[];
   readonly handshakeTimeoutMs: number;
+  /** Whether peers of wire version 9 are served. */
+  readonly isV9Served: boolean;
 }
 
 /** What admission asks and tells its sender. */
 export interface AdmissionEvents extends ConnectionEvents {
-  /** Consumers that are connected. */
+  /** Native consumers that are connected. */
   connectionCount(): number;
+  /** Bytes of shared memory that all consumers take. */
+  memoryBytes(): number;
   onConnection(connection: Connection): void;
+  /** A peer of wire version 9: its link, its first messages, what came behind them. */
+  onV9(link: Link, bodies: readonly Uint8Array[], cutter: FrameCutter): void;
 }
 
-/** Decides who becomes a consumer. */
+/** Decides who becomes a consumer; of those who speak wire version 9 only who may ask. */
 export class Admission {
   /** Connections that were refused, or never said hello. */
   refused = 0;
@@ -88,25 +92,48 @@ export class Admission {
     }
     if (this.#isClosed) return this.#refuse(link, Status.endOfStream, "the sender is closing");
     if (this.#handshakes.size >= HANDSHAKES_MAX) this.#handshakes.values().next().value?.cancel();
-    const { uid } = link.peer;
-    if (uid !== this.#ownUid && !this.#options.uids.includes(uid)) {
-      this.#refuse(link, Status.wrongUid, `uid ${uid} is not among those that may connect (option uids)`);
-      return;
-    }
-    const handshake = new Handshake(
-      link,
-      this.#options.handshakeTimeoutMs,
-      (hello, wakeFd) => {
+    const mayNative = this.#mayConnect(link);
+    const mayV9 = this.#options.isV9Served && this.#mayOpenMemory(link);
+    if (!mayNative && !mayV9) return this.#refuse(link, ...this.#wrongUid(link));
+    const handshake = new Handshake(link, this.#options.handshakeTimeoutMs, {
+      onHello: (hello, wakeFd) => {
         this.#handshakes.delete(handshake);
         void this.#onHello(link, hello, wakeFd);
       },
-      () => {
+      onV9: !mayV9 ? undefined : (bodies, cutter) => {
+        this.#handshakes.delete(handshake);
+        this.#events.onV9(link, bodies, cutter);
+      },
+      onFailure: () => {
         this.#handshakes.delete(handshake);
         this.refused++;
       },
-    );
+    });
     this.#handshakes.add(handshake);
     handshake.start();
+  }
+
+  #mayConnect({ peer }: Link): boolean {
+    return peer.uid === this.#ownUid || this.#options.uids.includes(peer.uid);
+  }
+
+  /** Peers of version 9 open our memory by its path, which only we and root can. */
+  #mayOpenMemory({ peer }: Link): boolean {
+    return peer.uid === this.#ownUid || peer.uid === ROOT_UID;
+  }
+
+  #wrongUid({ peer }: Link): [status: number, text: string] {
+    return [Status.wrongUid, `uid ${peer.uid} is not among those that may connect (option uids)`];
+  }
+
+  /** Bytes of shared memory of those that are being granted. */
+  get openingBytes(): number {
+    return this.#opening * connectionBytes(this.#options.ringCapacityBytes);
+  }
+
+  /** Counts the sender's consumers, of all kinds. */
+  nextId(): number {
+    return ++this.#lastId;
   }
 
   /** Says why, then closes. */
@@ -117,25 +144,33 @@ export class Admission {
   }
 
   async #onHello(link: Link, hello: Hello, wakeFd: number): Promise<void> {
-    const refusal = this.#refusalOf(hello);
+    const refusal = this.#mayConnect(link) ? this.#refusalOf(hello) : this.#wrongUid(link);
     if (refusal !== undefined) {
-      this.#native.fdClose(wakeFd);
-      return this.#refuse(link, ...refusal);
+      this.#refuse(link, ...refusal);
+      this.#native.fdClose(wakeFd); // behind the refusal: its end makes the consumer look for what was said
+      return;
+    }
+    const wake = this.#native.wakeOpen(wakeFd);
+    if (wake < 0) {
+      const error = errorFromStatus(wake, "Cannot use the wake that a consumer handed over");
+      return this.#refuse(link, Status.badDescriptor, error.message);
     }
     const capacityBytes = this.#options.ringCapacityBytes;
     const share = Math.floor(capacityBytes / RESERVED_FRACTION / FRAME_ALIGN) * FRAME_ALIGN;
     this.#opening++;
     let connection: Connection;
     try {
-      connection = await Connection.create(this.#native, this.#events, link, wakeFd, {
-        id: ++this.#lastId,
+      connection = await Connection.create(this.#native, this.#events, link, wake, {
+        id: this.nextId(),
         name: hello.name,
         capacityBytes,
         reservedBytes: Math.max(RESERVED_BYTES_MIN, share),
         senderId: this.#senderId,
       });
     } catch (error) {
-      return this.#refuse(link, Status.badDescriptor, error instanceof Error ? error.message : String(error));
+      this.#refuse(link, Status.badDescriptor, error instanceof Error ? error.message : String(error));
+      this.#native.close(wake); // likewise
+      return;
     } finally {
       this.#opening--;
     }
@@ -164,7 +199,8 @@ export class Admission {
         `${count} consumers are connected, the limit is ${consumersMax} (option consumersMax)`,
       ];
     }
-    const bytes = (count + 1) * connectionBytes(this.#options.ringCapacityBytes);
+    const bytes = this.#events.memoryBytes() + this.openingBytes +
+      connectionBytes(this.#options.ringCapacityBytes);
     if (bytes > memoryMaxBytes) {
       return [
         Status.memoryLimit,

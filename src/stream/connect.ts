@@ -1,5 +1,6 @@
 /**
- * The consumer's way to a grant: connect, say hello with our wake, wait for regions and the sender's wake, join.
+ * The consumer's way to a sender: connect, say hello with our wake, wait for regions and the sender's wake, join; or, with
+ * a sender that knows no hello, wire version 9 (../v9/bootstrap.ts) on a new connection.
  * May touch: the native library, one deadline. May not touch: frames.
  * Whatever fails on the way closes everything that was opened.
  *
@@ -9,12 +10,10 @@
 import { LAYOUT_VERSION, LinkKind, Status } from "../native/abi.generated.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { errorFromStatus, QlasterError } from "../errors.ts";
+import { bootstrap, type GrantedV9 } from "../v9/bootstrap.ts";
 import { decodeGrant, decodeRefusal, type Grant, type Message, protocolError } from "../wire/messages.ts";
-import { Link } from "./link.ts";
-
-/** Bytes of requests that may wait for a sender that does not read its link. */
-const LINK_QUEUE_BYTES_MAX = 64 * 1024 * 1024;
-const RETRY_MS = 5;
+import { type Attempt, type Destination, dial, lateError } from "./dial.ts";
+import type { Link } from "./link.ts";
 
 /** Who gets the events of our wake: changes hands when the consumer is made. */
 export interface WakeHandler {
@@ -23,7 +22,8 @@ export interface WakeHandler {
 }
 
 /** What a granted consumer holds. */
-export interface Granted {
+export interface GrantedNative {
+  readonly protocol: "native";
   readonly link: Link;
   readonly watch: Watch;
   readonly handler: WakeHandler;
@@ -35,27 +35,33 @@ export interface Granted {
 }
 
 /**
- * @param timeoutMs From the first attempt to the grant.
- * @param uids Users other than our own whose senders are trusted.
+ * Connects and joins.
  * @throws {QlasterError} `CONNECT_…`, `REGION_REFUSED`; the signal's reason when it was aborted.
  */
 export async function connect(
   native: Native,
-  path: string,
   hello: Uint8Array,
-  timeoutMs: number,
-  uids: readonly number[],
-  signal: AbortSignal | undefined,
-): Promise<Granted> {
-  const action = `Cannot connect to "${path}"`;
-  const deadline = performance.now() + timeoutMs;
-  const link = await connectLink(native, path, action, deadline, signal);
-  const { uid } = link.peer;
-  // Whoever may write into the path's directory could have put a sender of false updates there. Root can do so anyway.
-  if (uid !== native.uid() && uid !== 0 && !uids.includes(uid)) {
-    link.close();
-    throw new QlasterError("CONNECT_UID", `${action}: its sender runs as uid ${uid}`);
+  destination: Destination,
+): Promise<GrantedNative | GrantedV9> {
+  const attempt: Attempt = {
+    ...destination,
+    action: `Cannot connect to "${destination.path}"`,
+    deadline: performance.now() + destination.timeoutMs,
+  };
+  if (destination.protocol !== "v9") {
+    const granted = await sayHello(native, hello, attempt);
+    if (granted !== undefined) return granted;
+    if (destination.protocol === "native") {
+      throw new QlasterError("CONNECT_PROTOCOL", `${attempt.action}: it closed the connection without an answer`);
+    }
   }
+  return await bootstrap(native, await dial(native, attempt), attempt);
+}
+
+/** In our own protocol. Undefined when the sender closed the connection without a byte: it knows no hello. */
+async function sayHello(native: Native, hello: Uint8Array, attempt: Attempt): Promise<GrantedNative | undefined> {
+  const { action } = attempt;
+  const { link } = await dial(native, attempt);
   const pair = new Int32Array(2);
   const created = native.wakeCreate(pair);
   if (created < 0) {
@@ -76,11 +82,15 @@ export async function connect(
     native.fdClose(pair[1]!);
   }
   try {
-    const answer = await firstMessage(link, handler, deadline, signal);
-    if (typeof answer === "string") {
-      throw answer === "late"
-        ? new QlasterError("CONNECT_TIMEOUT", `${action} within ${timeoutMs} ms`)
-        : new QlasterError("CONNECT_PROTOCOL", `${action}: it closed the connection without an answer`);
+    const answer = await firstMessage(link, handler, attempt);
+    if (answer === "late") throw lateError(attempt);
+    if (answer === "end" && link.isMidway) {
+      throw new QlasterError("CONNECT_PROTOCOL", `${action}: it closed the connection within its answer`);
+    }
+    if (answer === "end") {
+      watch.close();
+      link.close();
+      return undefined;
     }
     if (answer.message.kind === LinkKind.refuse) {
       const refusal = decodeRefusal(answer.message);
@@ -95,41 +105,6 @@ export async function connect(
   }
 }
 
-function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-async function connectLink(
-  native: Native,
-  path: string,
-  action: string,
-  deadline: number,
-  signal: AbortSignal | undefined,
-): Promise<Link> {
-  const bytes = new TextEncoder().encode(path);
-  while (true) {
-    signal?.throwIfAborted();
-    const handle = native.linkConnect(bytes, bytes.length);
-    if (handle >= 0) return new Link(native, handle, { descriptorsExpected: 3, queueBytesMax: LINK_QUEUE_BYTES_MAX });
-    switch (-handle) {
-      case 11: // EAGAIN on Linux: the listener's queue is full
-      case 35: // on macOS
-        if (performance.now() >= deadline) {
-          throw new QlasterError("CONNECT_TIMEOUT", `${action}: the sender accepts nobody`);
-        }
-        await delay(RETRY_MS);
-        break;
-      case 2: // ENOENT
-      case 20: // ENOTDIR
-      case 61: // ECONNREFUSED on macOS
-      case 111: // ECONNREFUSED on Linux
-        throw new QlasterError("CONNECT_NO_SENDER", action);
-      default:
-        throw errorFromStatus(handle, action);
-    }
-  }
-}
-
 /** A grant with its descriptors, or a refusal without. */
 interface Answer {
   readonly message: Message;
@@ -140,8 +115,7 @@ interface Answer {
 async function firstMessage(
   link: Link,
   handler: WakeHandler,
-  deadline: number,
-  signal: AbortSignal | undefined,
+  { deadline, signal }: Attempt,
 ): Promise<Answer | "late" | "end"> {
   let answer: Answer | undefined;
   let isClosed = false;
@@ -172,7 +146,14 @@ async function firstMessage(
   }
 }
 
-function join(native: Native, link: Link, watch: Watch, handler: WakeHandler, answer: Answer, action: string): Granted {
+function join(
+  native: Native,
+  link: Link,
+  watch: Watch,
+  handler: WakeHandler,
+  answer: Answer,
+  action: string,
+): GrantedNative {
   const { message } = answer;
   if (message.kind !== LinkKind.grant) throw protocolError(`kind ${message.kind} is no answer to a hello`);
   const [ringFd, pageFd, wakeFd] = answer.descriptors;
@@ -204,5 +185,5 @@ function join(native: Native, link: Link, watch: Watch, handler: WakeHandler, an
       ? new QlasterError("REGION_REFUSED", `${action}: it grants a ring of ${grant.capacityBytes} bytes`)
       : errorFromStatus(ring, `${action}: its regions are not what they must be`);
   }
-  return { link, watch, handler, senderWake, ring, grant };
+  return { protocol: "native", link, watch, handler, senderWake, ring, grant };
 }

@@ -6,10 +6,10 @@
  */
 
 import { setImmediate } from "node:timers";
-import { EndReason as WireReason, LAYOUT_VERSION, LinkKind, RingInfo } from "../native/abi.generated.ts";
+import { EndReason as WireReason, LAYOUT_VERSION, LinkKind, PART_SIZE } from "../native/abi.generated.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { errorFromStatus } from "../errors.ts";
-import type { ConsumerInfo, EndReason } from "../types.ts";
+import type { EndReason } from "../types.ts";
 import {
   decodeGoodbye,
   encodeEmpty,
@@ -19,6 +19,7 @@ import {
   protocolError,
 } from "../wire/messages.ts";
 import type { Link } from "./link.ts";
+import { RemoteConsumer } from "./remote_consumer.ts";
 import { type Counts, SlotCounter } from "./slot_counter.ts";
 
 /** The reasons that a sender tells its consumer, as numbers of the wire. */
@@ -45,39 +46,21 @@ export interface ConnectionOptions {
   readonly senderId: Uint8Array;
 }
 
+/** Bytes of one connection's regions: ring and its header, consumer page. */
+export function connectionBytes(ringCapacityBytes: number): number {
+  return ringCapacityBytes + 2 * PART_SIZE;
+}
+
 /** One granted consumer. */
-export class Connection {
-  readonly id: number;
-  readonly name: string;
+export class Connection extends RemoteConsumer {
+  readonly protocol = "native";
+  readonly takesMarks = true;
   readonly link: Link;
-  /** Handle of the producer's end. */
-  readonly ring: number;
-  readonly capacityBytes: number;
-  readonly connectedAt: number = Date.now();
 
-  /** Account keys and owner keys in this consumer's filter. */
-  accounts = 0;
-  owners = 0;
-  transactions = false;
-  /** Counts the edits of the filter. */
-  generation = 0;
-  /** Frames handed to the ring. */
-  frames = 0;
-  lost = 0;
-  /** The last update that matched, so that key and owner together count once. */
-  matchedSequence = 0;
-  /** Holds frames that are not committed yet. */
-  isDirty = false;
-  /** A gap frame did not fit: it is tried again when there may be room. */
-  isGapDue = false;
-  isEnded = false;
-
-  readonly #native: Native;
   readonly #events: ConnectionEvents;
   readonly #wake: number;
   #watch: Watch | undefined;
   readonly #lossesBySlot = new SlotCounter();
-  readonly #info = new Float64Array(RingInfo.size / 8);
   #isDrainDue = false;
 
   private constructor(
@@ -86,38 +69,29 @@ export class Connection {
     link: Link,
     wake: number,
     ring: number,
-    options: ConnectionOptions,
+    { id, name, capacityBytes }: ConnectionOptions,
   ) {
-    this.#native = native;
+    super(native, { id, name, peer: link.peer, ring, capacityBytes, memoryBytes: connectionBytes(capacityBytes) });
     this.#events = events;
     this.link = link;
     link.onSentLater = () => this.poke();
     this.#wake = wake;
-    this.ring = ring;
-    this.id = options.id;
-    this.name = options.name;
-    this.capacityBytes = options.capacityBytes;
   }
 
   /**
-   * Creates the regions and grants them. On failure everything but the link is closed.
-   * @param wakeFd The consumer's wake end; taken over.
+   * Creates the regions and grants them. On failure everything but link and wake is closed.
+   * @param wake The consumer's, as a handle; the connection's from success on.
    */
   static async create(
     native: Native,
     events: ConnectionEvents,
     link: Link,
-    wakeFd: number,
+    wake: number,
     options: ConnectionOptions,
   ): Promise<Connection> {
-    const wake = native.wakeOpen(wakeFd);
-    if (wake < 0) throw errorFromStatus(wake, "Cannot use the wake that a consumer handed over");
     const passed = new Int32Array(2);
     const ring = native.ringCreate(options.capacityBytes, options.reservedBytes, options.id, options.senderId, passed);
-    if (ring < 0) {
-      native.close(wake);
-      throw errorFromStatus(ring, `Cannot create a ring of ${options.capacityBytes} bytes`);
-    }
+    if (ring < 0) throw errorFromStatus(ring, `Cannot create a ring of ${options.capacityBytes} bytes`);
     const descriptors = [...passed];
     const connection = new Connection(native, events, link, wake, ring, options);
     try {
@@ -143,7 +117,6 @@ export class Connection {
     } catch (error) {
       connection.#watch?.close();
       native.close(ring);
-      native.close(wake);
       throw error;
     } finally {
       for (const fd of descriptors) native.fdClose(fd);
@@ -152,7 +125,7 @@ export class Connection {
 
   /** Wakes the consumer to read its link. A peer that is gone is found by its socket's end. */
   poke(): void {
-    this.#native.wakeNotify(this.#wake);
+    this.native.wakeNotify(this.#wake);
   }
 
   /** Sends a message and wakes the consumer for it. */
@@ -162,7 +135,7 @@ export class Connection {
   }
 
   /** Reads the link. Whatever is wrong with it ends this connection and no other. */
-  drain(): void {
+  override drain(): void {
     if (this.isEnded) return;
     try {
       const outcome = this.link.drain((message) => this.#onMessage(message));
@@ -203,53 +176,24 @@ export class Connection {
     if (!this.isEnded) this.#events.onEnd(this, "consumer-gone");
   }
 
-  /** Counts a matching update that can't be delivered. */
-  countLoss(kind: "account" | "transaction" | "slot", slot: number): void {
-    this.lost++;
+  override countLoss(kind: "account" | "transaction" | "slot", slot: number): void {
+    super.countLoss(kind, slot);
     if (kind === "account") this.#lossesBySlot.countAccount(slot);
     else if (kind === "transaction") this.#lossesBySlot.countTransaction(slot);
   }
 
-  /** What this connection lost of a slot; undefined for nothing. */
-  lossesOf(slot: number): Readonly<Counts> | undefined {
+  override lossesOf(slot: number): Readonly<Counts> | undefined {
     return this.#lossesBySlot.get(slot);
   }
 
-  /** False once the consumer has written a cursor that can't be. */
-  refresh(): boolean {
-    return this.#native.ringInfo(this.ring, this.#info) >= 0;
-  }
-
-  info(): ConsumerInfo {
-    if (!this.isEnded) this.refresh();
-    const at = (offset: number) => this.#info[offset / 8]!;
-    return {
-      id: this.id,
-      name: this.name,
-      pid: this.link.peer.pid,
-      uid: this.link.peer.uid,
-      connectedAt: this.connectedAt,
-      accounts: this.accounts,
-      owners: this.owners,
-      transactions: this.transactions,
-      ring: {
-        capacityBytes: this.capacityBytes,
-        usedBytes: at(RingInfo.producerCursor) - at(RingInfo.consumerCursor),
-      },
-      frames: this.frames,
-      lost: this.lost,
-      parked: at(RingInfo.parked) === 1,
-    };
-  }
-
-  /** The last words on ring and link, if the consumer may still listen; then everything is closed. */
+  /** The last words go on ring and link. */
   close(reason: EndReason): void {
     if (this.isEnded) return;
     this.refresh();
     this.isEnded = true;
     const wireReason = WIRE_REASON[reason];
     if (wireReason !== undefined) {
-      this.#native.ringEnd(this.ring, wireReason);
+      this.native.ringEnd(this.ring, wireReason);
       try {
         this.tell(encodeGoodbye(wireReason));
       } catch {
@@ -258,15 +202,15 @@ export class Connection {
     }
     this.link.close();
     this.#watch?.close();
-    this.#native.close(this.#wake);
-    this.#native.close(this.ring);
+    this.native.close(this.#wake);
+    this.native.close(this.ring);
   }
 
-  ref(): void {
+  override ref(): void {
     this.#watch?.ref();
   }
 
-  unref(): void {
+  override unref(): void {
     this.#watch?.unref();
   }
 }

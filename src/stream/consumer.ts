@@ -1,51 +1,30 @@
 /**
- * The consumer: reads one sender's updates in place, in its order.
- * May touch: the native library through its parts (connect, link, reader, idle). May not touch: a runtime.
+ * The consumer: reads one sender's updates in place, in its order, whichever protocol the sender speaks.
+ * May touch: the native library through its parts (connect, session, reader, idle). May not touch: a runtime.
  *
  * @module
  */
 
 import { setImmediate } from "node:timers";
-import { EndReason as WireReason, LinkKind } from "../native/abi.generated.ts";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
 import { bytesFromAddressLike } from "../address.ts";
 import { QlasterError } from "../errors.ts";
-import type { EndReason, ReadonlyUint8Array, Subscription, SubscriptionAck } from "../types.ts";
-import {
-  decodeAck,
-  decodeGoodbye,
-  decodeRefusal,
-  encodeEmpty,
-  encodeGoodbye,
-  encodeHello,
-  encodeSubscribe,
-  KEYS_PER_MESSAGE_MAX,
-  type Message,
-  protocolError,
-} from "../wire/messages.ts";
-import { connect, type Granted } from "./connect.ts";
-import { Idle, IDLE_STRATEGIES, type IdleStrategy } from "./idle.ts";
+import type { EndReason, Subscription, SubscriptionAck } from "../types.ts";
+import type { GrantedV9 } from "../v9/bootstrap.ts";
+import { V9Reader } from "../v9/reader.ts";
+import { V9Session } from "../v9/session.ts";
+import { encodeHello } from "../wire/messages.ts";
+import { connect, type GrantedNative } from "./connect.ts";
+import { type ConsumerOptions, resolveConsumerOptions, type ResolvedConsumerOptions } from "./consumer_options.ts";
+import { Idle } from "./idle.ts";
+import { describeLoss } from "./loss.ts";
+import { NativeSession } from "./native_session.ts";
 import { type Copies, CopyQueues, type QueueKind } from "./queues.ts";
 import { BATCH_MAX, RingReader } from "./reader.ts";
-import { Requests } from "./requests.ts";
+import type { Session } from "./session.ts";
+import { Latency } from "./timings.ts";
 import type { AccountCopy, SlotCopy, TransactionCopy, UpdateView } from "./view.ts";
-
-/** How a consumer is set up. */
-export interface ConsumerOptions {
-  /** Ends the wait for a grant, and later closes the consumer; its loops end without an error. */
-  readonly signal?: AbortSignal;
-  /** How to wait for updates. Default "adaptive". See docs/ARCHITECTURE.md. */
-  readonly idle?: IdleStrategy;
-  /** From the first attempt to the grant, in milliseconds. Default 5000. */
-  readonly connectTimeoutMs?: number;
-  /** For the answer to `subscribe` and `ping`, in milliseconds. Default 30000. */
-  readonly requestTimeoutMs?: number;
-  /** A label that the sender shows for this consumer: at most 64 bytes of UTF-8. */
-  readonly name?: string;
-  /** Other users whose senders are trusted, by uid. Default: only one's own, and root. */
-  readonly uids?: readonly number[];
-}
 
 /** What a consumer has seen so far. Counts since `setupConsumer`. */
 export interface ConsumerMetrics {
@@ -53,8 +32,10 @@ export interface ConsumerMetrics {
   readonly frames: number;
   /** Bytes of those frames in the ring. */
   readonly bytes: number;
-  /** Matching updates that did not come, as the sender says. */
+  /** Matching updates that did not come, as the sender says. Wire version 9: 0, it does not say. */
   readonly lost: number;
+  /** Wire version 9: frames that could not be decoded and were left out, as the original leaves them out. */
+  readonly undecodable: number;
   /** Times that it went to sleep. */
   readonly parks: number;
   /** Copies that `tryNext…` threw away because nobody asked for their kind. */
@@ -63,14 +44,24 @@ export interface ConsumerMetrics {
   readonly ring: { readonly capacityBytes: number; readonly usedBytes: number };
 }
 
+/** The original's latencies of a consumer, in its names and units. */
+export interface ConsumerTimings {
+  /** Asking the native library for frames: the first update of a batch has the whole cost, the others 0. */
+  readonly read: Latency;
+  /** Making the view of an update. */
+  readonly decode: Latency;
+  /** Putting a copy into a queue: `tryNext…` only, since the other ways of reading have no queue. */
+  readonly enqueue: Latency;
+  /** From the sender's encoding to here by the wall clock, rounded up; 0 if the sender's time is unknown or in the future. */
+  readonly full_read: Latency;
+}
+
 /** What one wake-up made available: iterate it once, before asking for the next. */
 export interface Batch extends Iterable<UpdateView> {
   /** Frames that are ready, goodbyes included. */
   readonly size: number;
 }
 
-const CONNECT_TIMEOUT_MS = 5000;
-const REQUEST_TIMEOUT_MS = 30_000;
 /** A loop that always finds a frame still lets timers and sockets run: after that many frames, or that long. */
 const FRAMES_PER_TURN = BATCH_MAX;
 /** Updates of other kinds that one `tryNext…` puts aside at most: it never waits, also not for an end of them. */
@@ -81,15 +72,9 @@ const TURN_MS = 2;
 /** These end loops quietly. */
 const QUIET: readonly EndReason[] = ["closed", "sender-closed"];
 
-function assertTimeout(value: number, name: string): number {
-  if (!(value > 0 && value <= 0x7fffffff)) {
-    throw new RangeError(`${name} must be from 1 to ${0x7fffffff} ms, not ${value}`);
-  }
-  return value;
-}
-
 /**
  * Connects to the sender at `path` and maps its ring. Slots come from now on; accounts and transactions by `subscribe`.
+ * A sender that is the Rust original (wire version 9) is served as well, without anything to set: see `protocol`.
  * @returns The consumer. It keeps the process alive until `close()` or `unref()`.
  * @throws {QlasterError} `CONNECT_NO_SENDER`, `CONNECT_REFUSED`, `CONNECT_TIMEOUT`, `CONNECT_VERSION`, `CONNECT_UID`,
  * `CONNECT_PROTOCOL`, `LINK_PROTOCOL`, `REGION_REFUSED`, `NATIVE_…`
@@ -108,16 +93,52 @@ function assertTimeout(value: number, name: string): number {
  */
 export async function setupConsumer(path: string, options: ConsumerOptions = {}): Promise<Consumer> {
   if (typeof path !== "string" || path === "") throw new TypeError("path must be a non-empty string");
-  const idle = options.idle ?? "adaptive";
-  if (!IDLE_STRATEGIES.includes(idle)) {
-    throw new TypeError(`idle must be one of ${IDLE_STRATEGIES.join(", ")}, not ${idle}`);
-  }
-  const connectTimeoutMs = assertTimeout(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, "connectTimeoutMs");
-  const requestTimeoutMs = assertTimeout(options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, "requestTimeoutMs");
-  const hello = encodeHello(options.name ?? "");
+  const resolved = resolveConsumerOptions(options);
+  const { connectTimeoutMs: timeoutMs, protocol, uids, signal } = resolved;
+  const hello = encodeHello(resolved.name);
   const native = await load();
-  const granted = await connect(native, path, hello, connectTimeoutMs, options.uids ?? [], options.signal);
-  return new Consumer(native, path, granted, idle, requestTimeoutMs, options.signal);
+  const granted = await connect(native, hello, { path, protocol, timeoutMs, uids, signal });
+  let parts: Parts;
+  try {
+    parts = openParts(native, path, granted, resolved);
+  } catch (error) {
+    granted.link.close();
+    granted.watch.close();
+    if (granted.protocol === "v9") granted.stream.close();
+    else native.close(granted.senderWake);
+    native.close(granted.ring);
+    throw error;
+  }
+  return new Consumer(native, path, parts, resolved);
+}
+
+/** What differs by protocol. */
+interface Parts {
+  readonly session: Session;
+  readonly reader: RingReader;
+  readonly ring: number;
+  readonly capacityBytes: number;
+}
+
+function openParts(
+  native: Native,
+  path: string,
+  granted: GrantedNative | GrantedV9,
+  options: ResolvedConsumerOptions,
+): Parts {
+  const { ring } = granted;
+  if (granted.protocol === "native") {
+    const { capacityBytes } = granted.grant;
+    const session = new NativeSession(native, path, granted, options.requestTimeoutMs);
+    return { session, reader: new RingReader(native, ring, capacityBytes), ring, capacityBytes };
+  }
+  const reader = new V9Reader(native, ring);
+  const session = new V9Session(native, path, granted, reader, {
+    requestTimeoutMs: options.requestTimeoutMs,
+    pingMs: options.v9PingMs,
+    idleMs: options.v9IdleMs,
+  });
+  return { session, reader, ring, capacityBytes: reader.capacityBytes };
 }
 
 /** Reads the updates of one sender. Create one with {@linkcode setupConsumer}. One reader at a time. */
@@ -127,23 +148,28 @@ export class Consumer implements AsyncDisposable {
   /** Resolves when nothing more will come, everything that came having been read; never rejects. */
   readonly whenEnded: Promise<{ readonly reason: EndReason }>;
 
-  readonly #native: Native;
-  readonly #granted: Granted;
+  /** What the sender speaks: this library's own protocol, or wire version 9 of the Rust original. */
+  readonly protocol: "native" | "v9";
+  /** With the option `timings`: how long things take. Read and set to zero by `flush()`. */
+  readonly timings: ConsumerTimings | undefined;
+
+  readonly #session: Session;
   readonly #reader: RingReader;
+  readonly #capacityBytes: number;
   readonly #idle: Idle;
   readonly #signal: AbortSignal | undefined;
-  readonly #requests: Requests;
   #ended: { readonly reason: EndReason } | undefined;
   #resolveEnded!: (end: { readonly reason: EndReason }) => void;
-  /** Why it will end once what is in the ring has been read: the sender's sockets are closed, or said nonsense. */
-  #pendingEnd: "sender-gone" | "peer-corrupt" | undefined;
-  #isDrainDue = false;
+  /** Why it will end once what is in the ring has been read. */
+  #pendingEnd: EndReason | undefined;
   /** Inside `poll`'s handler: what voids views waits until it returns. */
   #isPolling = false;
   #isWaiting = false;
   #closeDeferred = false;
   #framesSinceTurn = 0;
   #lastTurnAt = performance.now();
+  /** What the last native poll took, until an update has been charged with it. Only with timings. */
+  #pollUs = 0;
 
   readonly #queues = new CopyQueues();
   readonly #onAbort = (): void => void this.close();
@@ -152,26 +178,23 @@ export class Consumer implements AsyncDisposable {
   constructor(
     native: Native,
     path: string,
-    granted: Granted,
-    idle: IdleStrategy,
-    requestTimeoutMs: number,
-    signal: AbortSignal | undefined,
+    parts: Parts,
+    options: Pick<ResolvedConsumerOptions, "idle" | "timings" | "signal">,
   ) {
-    this.#native = native;
     this.path = path;
-    this.#granted = granted;
-    this.#reader = new RingReader(native, granted.ring, granted.grant.capacityBytes);
-    this.#idle = new Idle(native, granted.ring, idle);
-    this.#requests = new Requests(`"${path}"`, requestTimeoutMs);
-    this.#signal = signal;
+    this.protocol = parts.session.protocol;
+    this.#session = parts.session;
+    this.#reader = parts.reader;
+    this.#capacityBytes = parts.capacityBytes;
+    this.#idle = new Idle(native, parts.ring, options.idle);
+    this.#signal = options.signal;
+    this.timings = options.timings
+      ? { read: new Latency(), decode: new Latency(), enqueue: new Latency(), full_read: new Latency() }
+      : undefined;
     this.whenEnded = new Promise((resolve) => this.#resolveEnded = resolve);
-    granted.handler.onWake = () => this.#onWake();
-    granted.link.onSentLater = () => void native.wakeNotify(granted.senderWake);
-    granted.handler.onClose = () => this.#endAfterReading("sender-gone");
-    if (signal?.aborted === true) void this.close();
-    else signal?.addEventListener("abort", this.#onAbort, { once: true });
-    // What came while the grant was on its way has poked a handler that is no longer there.
-    queueMicrotask(() => this.#onWake());
+    this.#session.start({ onWake: () => this.#idle.wakeUp(), onEnd: (reason) => this.#endAfterReading(reason) });
+    if (this.#signal?.aborted === true) void this.close();
+    else this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
   }
 
   // Reading
@@ -230,7 +253,7 @@ export class Consumer implements AsyncDisposable {
         if (update !== undefined) return update;
         if (this.#ended !== undefined) return this.#throwUnlessQuiet();
         if (isLate) return undefined;
-        await this.#idle.wait(deadline);
+        await this.#wait(deadline);
       }
     } finally {
       this.#isWaiting = false;
@@ -260,10 +283,10 @@ export class Consumer implements AsyncDisposable {
       this.#isWaiting = true;
       try {
         await this.#turn();
-        while (this.#reader.ready === 0 && !this.#reader.refill()) {
+        while (this.#reader.ready === 0 && !this.#refill()) {
           this.#noteEnd();
           if (this.#ended !== undefined) return void this.#throwUnlessQuiet();
-          await this.#idle.wait(Infinity);
+          await this.#wait(Infinity);
         }
       } finally {
         this.#isWaiting = false;
@@ -293,14 +316,15 @@ export class Consumer implements AsyncDisposable {
     for (let taken = 0; taken < TAKEN_PER_TRY && this.#queues.isEmpty(kind); taken++) {
       const update = this.#take();
       if (update === undefined) break;
-      this.#queues.keep(update);
+      if (this.timings === undefined) this.#queues.keep(update);
+      else this.#keepTimed(update, this.timings);
     }
     this.#reader.release();
     return this.#queues.shift(kind);
   }
 
   #take(): UpdateView | undefined {
-    const update = this.#reader.advance();
+    const update = this.timings === undefined ? this.#reader.advance() : this.#advanceTimed(this.timings);
     if (update !== undefined) {
       this.#framesSinceTurn++;
       this.#idle.noteBusy();
@@ -308,6 +332,38 @@ export class Consumer implements AsyncDisposable {
     }
     this.#noteEnd();
     return undefined;
+  }
+
+  #refill(): boolean {
+    if (this.timings === undefined) return this.#reader.refill();
+    const started = performance.now();
+    const found = this.#reader.refill();
+    if (found) this.#pollUs += 1000 * (performance.now() - started);
+    return found;
+  }
+
+  #advanceTimed(timings: ConsumerTimings): UpdateView | undefined {
+    if (this.#reader.ready === 0 && !this.#refill()) return undefined;
+    const started = performance.now();
+    const update = this.#reader.advance();
+    if (update === undefined) return undefined;
+    timings.decode.record(1000 * (performance.now() - started));
+    timings.read.record(this.#pollUs);
+    this.#pollUs = 0;
+    timings.full_read.record(update.publishNs === 0n ? 0 : Math.ceil(update.ageUs));
+    return update;
+  }
+
+  #keepTimed(update: UpdateView, timings: ConsumerTimings): void {
+    const started = performance.now();
+    this.#queues.keep(update);
+    timings.enqueue.record(1000 * (performance.now() - started));
+  }
+
+  /** Until there may be something to do; the caller looks again in any case. */
+  #wait(deadline: number): Promise<void> {
+    // Where a ring is over and the reason is still looked for, only the session ends the sleep.
+    return this.#reader.isOver ? this.#idle.sleep(deadline) : this.#idle.wait(deadline);
   }
 
   #assertIdle(): void {
@@ -344,7 +400,8 @@ export class Consumer implements AsyncDisposable {
   #lostError(): QlasterError {
     // Not ended yet: there is still something to read.
     const reason = this.#ended?.reason ?? this.#reader.announcedEnd ?? this.#pendingEnd ?? "sender-gone";
-    return new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}" (${reason})`, { reason });
+    const what = this.#session.explain(reason) ?? describeLoss(reason);
+    return new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}" (${reason}: ${what})`, { reason });
   }
 
   // Asking
@@ -352,7 +409,8 @@ export class Consumer implements AsyncDisposable {
   /**
    * Adds to what this consumer gets: accounts by key OR by owner, all transactions.
    * @param subscription Keys as base58 addresses or 32 bytes each; at most a million in all.
-   * @returns When it is in force.
+   * @returns When it is in force. Wire version 9, which says neither: `generation` counts our requests that were answered,
+   * `sequence` is what the sender had published by then.
    * @throws {TypeError} for a key that is none. {@linkcode QlasterError} `SUBSCRIBE_REFUSED`, `CONNECT_TIMEOUT`,
    * `CONNECTION_LOST`, `CONSUMER_CLOSED`
    */
@@ -360,23 +418,10 @@ export class Consumer implements AsyncDisposable {
     // Spread and not Array.from, which takes what is no list for an empty one.
     const accounts = [...subscription.accounts ?? []].map((key) => bytesFromAddressLike(key, "Each of accounts"));
     const owners = [...subscription.owners ?? []].map((key) => bytesFromAddressLike(key, "Each of owners"));
-    let last: Promise<Message>;
-    const answers: Promise<Message>[] = [];
-    do {
-      // A long list goes in several messages; the answer to the last one stands for all.
-      const some: ReadonlyUint8Array[] = accounts.splice(0, KEYS_PER_MESSAGE_MAX);
-      const others = owners.splice(0, KEYS_PER_MESSAGE_MAX - some.length);
-      const isLast = accounts.length + owners.length === 0;
-      const request = { accounts: some, owners: others, transactions: isLast && subscription.transactions === true };
-      last = this.#request((id) => encodeSubscribe(id, request));
-      answers.push(last);
-    } while (accounts.length + owners.length > 0);
-    for (const answer of await Promise.all(answers)) {
-      if (answer.kind === LinkKind.refuse) {
-        throw new QlasterError("SUBSCRIBE_REFUSED", `Cannot subscribe: ${decodeRefusal(answer).text}`);
-      }
-    }
-    return decodeAck(await last);
+    const doubt = this.#doubt();
+    if (doubt !== undefined) await doubt;
+    this.#assertAskable();
+    return await this.#session.subscribe({ accounts, owners, transactions: subscription.transactions === true });
   }
 
   /**
@@ -386,16 +431,20 @@ export class Consumer implements AsyncDisposable {
    */
   async ping(): Promise<number> {
     const started = performance.now();
-    await this.#request((id) => encodeEmpty(LinkKind.ping, id));
+    const doubt = this.#doubt();
+    if (doubt !== undefined) await doubt;
+    this.#assertAskable();
+    await this.#session.ping();
     return performance.now() - started;
   }
 
-  #request(encode: (id: number) => Uint8Array): Promise<Message> {
-    if (this.#ended !== undefined || this.#pendingEnd !== undefined) return Promise.reject(this.#requestError());
-    return this.#requests.ask((id) => {
-      this.#granted.link.send(encode(id));
-      this.#native.wakeNotify(this.#granted.senderWake);
-    });
+  /** Something to wait for while it is uncertain whether the sender still serves us. */
+  #doubt(): Promise<void> | undefined {
+    return this.#ended === undefined ? this.#session.doubt() : undefined;
+  }
+
+  #assertAskable(): void {
+    if (this.#ended !== undefined || this.#pendingEnd !== undefined) throw this.#requestError();
   }
 
   #requestError(): QlasterError {
@@ -404,52 +453,11 @@ export class Consumer implements AsyncDisposable {
       : this.#lostError();
   }
 
-  #onWake(): void {
-    if (this.#ended !== undefined || this.#pendingEnd === "peer-corrupt") return this.#idle.wakeUp();
-    try {
-      const outcome = this.#granted.link.drain((message) => this.#onMessage(message));
-      if (outcome === "end") this.#endAfterReading("sender-gone");
-      else if (outcome === "more") this.#drainLater();
-    } catch {
-      this.#endAfterReading("peer-corrupt");
-    }
-    this.#idle.wakeUp();
-  }
-
-  #onMessage(message: Message): void {
-    switch (message.kind) {
-      case LinkKind.ack:
-        decodeAck(message); // an answer that can't be read breaks the protocol, whoever asked
-        break;
-      case LinkKind.pong:
-        break;
-      case LinkKind.refuse:
-        decodeRefusal(message);
-        break;
-      case LinkKind.goodbye:
-        decodeGoodbye(message); // the ring says the same, behind the last frame: that is where it counts
-        return;
-      default:
-        throw protocolError(`kind ${message.kind} is not a sender's`);
-    }
-    this.#requests.answer(message);
-  }
-
-  /** The rest of what the sender has to say, after the event loop has had its turn. */
-  #drainLater(): void {
-    if (this.#isDrainDue) return;
-    this.#isDrainDue = true;
-    setImmediate(() => {
-      this.#isDrainDue = false;
-      this.#onWake();
-    });
-  }
-
-  #endAfterReading(reason: "sender-gone" | "peer-corrupt"): void {
+  #endAfterReading(reason: EndReason): void {
     if (this.#pendingEnd !== undefined || this.#ended !== undefined) return;
     this.#pendingEnd = reason;
     this.#reader.freeze();
-    this.#requests.rejectAll(this.#requestError());
+    this.#session.rejectAll(this.#requestError());
     // With nothing left to read it is over now, even if nobody reads. But who holds a view keeps it until he asks again.
     const isUnread = this.#isPolling || this.#isWaiting || this.#reader.ready > 0 || this.#reader.isHeld;
     if (!isUnread && !this.#reader.refill()) this.#noteEnd();
@@ -469,20 +477,21 @@ export class Consumer implements AsyncDisposable {
       frames: this.#reader.frames,
       bytes: this.#reader.bytes,
       lost: this.#reader.lost,
+      undecodable: this.#reader.undecodable,
       parks: this.#idle.parks,
       discarded: this.#queues.discarded,
-      ring: { capacityBytes: this.#granted.grant.capacityBytes, usedBytes: this.#reader.usedBytes },
+      ring: { capacityBytes: this.#capacityBytes, usedBytes: this.#reader.usedBytes },
     };
   }
 
   /** Keeps the process alive (the default). */
   ref(): void {
-    this.#granted.watch.ref();
+    this.#session.ref();
   }
 
   /** Lets the process end although the consumer is open. */
   unref(): void {
-    this.#granted.watch.unref();
+    this.#session.unref();
   }
 
   /** Says goodbye and frees everything; all views are void. Inside a handler of `poll`: when it returns. May be called twice. */
@@ -490,12 +499,7 @@ export class Consumer implements AsyncDisposable {
     if (this.#isPolling) {
       this.#closeDeferred = true;
     } else if (this.#ended === undefined) {
-      try {
-        this.#granted.link.send(encodeGoodbye(WireReason.consumerClosed));
-        this.#native.wakeNotify(this.#granted.senderWake);
-      } catch {
-        // A link that takes nothing more: the sender sees the close.
-      }
+      this.#session.goodbye();
       this.#end("closed");
     }
     return Promise.resolve();
@@ -510,10 +514,8 @@ export class Consumer implements AsyncDisposable {
     if (this.#ended !== undefined) return;
     this.#ended = { reason };
     this.#signal?.removeEventListener("abort", this.#onAbort);
-    this.#granted.link.close();
-    this.#granted.watch.close();
-    this.#native.close(this.#granted.senderWake);
-    this.#requests.rejectAll(this.#requestError());
+    this.#session.close();
+    this.#session.rejectAll(this.#requestError());
     this.#idle.wakeUp();
     this.#reader.close();
     this.#resolveEnded(this.#ended);

@@ -1,38 +1,50 @@
 /**
- * An accepted link until its hello has come: nothing wakes us yet, so a short timer looks, up to a deadline.
+ * An accepted link until its first words have come, which say whether it speaks the native protocol or wire version 9:
+ * nothing wakes us yet, so a short timer looks, up to a deadline.
  * May touch: one link. May not touch: regions. A peer that stops midway costs one descriptor until the deadline.
  *
  * @module
  */
 
 import { LinkKind } from "../native/abi.generated.ts";
+import { FrameCutter } from "../v9/messages.ts";
 import { decodeHello, type Hello, type Message, protocolError } from "../wire/messages.ts";
-import type { Link } from "./link.ts";
+import type { DrainOutcome, Link } from "./link.ts";
 
 const DELAY_MS_MAX = 50;
 
-/** Waits for the hello and the descriptor that comes with it. */
+/** How a handshake ends, by one of these. */
+export interface HandshakeEvents {
+  /** Takes over the link and the descriptor. */
+  onHello(hello: Hello, wakeFd: number): void;
+  /**
+   * Takes over the link, for a peer that speaks version 9; absent where such are not wanted.
+   * @param bodies Its first messages, at least one, undecoded. @param cutter Holds what came behind them.
+   */
+  onV9: ((bodies: readonly Uint8Array[], cutter: FrameCutter) => void) | undefined;
+  /** The link is closed already. */
+  onFailure(): void;
+}
+
+/** Waits for a hello and the descriptor that comes with it, or for a message of version 9. */
 export class Handshake {
   readonly link: Link;
-  readonly #onHello: (hello: Hello, wakeFd: number) => void;
-  readonly #onFailure: () => void;
+  readonly #events: HandshakeEvents;
   readonly #deadline: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #delayMs = 1;
+  /** Of a peer that speaks version 9. */
+  #cutter: FrameCutter | undefined;
   #isOver = false;
 
-  /**
-   * @param timeoutMs From now to the hello.
-   * @param onHello Takes over the link and the descriptor. @param onFailure The link is closed already.
-   */
-  constructor(link: Link, timeoutMs: number, onHello: (hello: Hello, wakeFd: number) => void, onFailure: () => void) {
+  /** @param timeoutMs From now to the end of the first message. */
+  constructor(link: Link, timeoutMs: number, events: HandshakeEvents) {
     this.link = link;
-    this.#onHello = onHello;
-    this.#onFailure = onFailure;
+    this.#events = events;
     this.#deadline = performance.now() + timeoutMs;
   }
 
-  /** Looks for the first time: the hello may be there already, so the callbacks may come before this returns. */
+  /** Looks for the first time: the first message may be there already, so the callbacks may come before this returns. */
   start(): void {
     this.#look();
   }
@@ -41,7 +53,7 @@ export class Handshake {
     // The deadline first, the look second: time in which our own loop stood still does not count against the peer.
     const isLate = performance.now() >= this.#deadline;
     try {
-      const outcome = this.link.drain((message) => this.#onMessage(message));
+      const outcome = this.#drain();
       if (this.#isOver) return;
       if (outcome === "end" || isLate) return this.cancel();
     } catch {
@@ -51,13 +63,36 @@ export class Handshake {
     this.#delayMs = Math.min(DELAY_MS_MAX, 2 * this.#delayMs);
   }
 
+  #drain(): DrainOutcome {
+    if (this.#cutter === undefined) {
+      const protocol = this.link.detect();
+      if (protocol === "idle" || protocol === "end") return protocol;
+      if (protocol === "native" || this.#events.onV9 === undefined) {
+        return this.link.drain((message) => this.#onMessage(message));
+      }
+      this.link.descriptorsExpected = 0;
+      this.#cutter = new FrameCutter();
+    }
+    const cutter = this.#cutter;
+    return this.link.drainBytes((bytes) => this.#onBytes(cutter, bytes));
+  }
+
   /** Stops the draining: what follows a hello is the connection's to read. */
   #onMessage(message: Message): false {
     if (message.kind !== LinkKind.hello) throw protocolError(`kind ${message.kind} is no hello`);
     const hello = decodeHello(message);
     const [wakeFd] = this.link.takeDescriptors(1);
     this.#isOver = true;
-    this.#onHello(hello, wakeFd!);
+    this.#events.onHello(hello, wakeFd!);
+    return false;
+  }
+
+  /** Stops the draining at the first whole message: the rest is read by whoever takes over. */
+  #onBytes(cutter: FrameCutter, bytes: Uint8Array): boolean {
+    const bodies = cutter.push(bytes);
+    if (bodies.length === 0) return true;
+    this.#isOver = true;
+    this.#events.onV9!(bodies, cutter);
     return false;
   }
 
@@ -67,6 +102,6 @@ export class Handshake {
     this.#isOver = true;
     clearTimeout(this.#timer);
     this.link.close();
-    this.#onFailure();
+    this.#events.onFailure();
   }
 }

@@ -80,7 +80,13 @@ export class Idle {
   async #park(deadline: number): Promise<void> {
     if (this.#native.ringPark(this.#ring) !== 1) return;
     this.parks++;
-    await new Promise<void>((resolve) => {
+    await this.sleep(deadline);
+    this.#native.ringUnpark(this.#ring);
+  }
+
+  /** Waits for `wakeUp` alone, whatever the ring holds. */
+  sleep(deadline: number): Promise<void> {
+    return new Promise((resolve) => {
       let timer: ReturnType<typeof setTimeout> | undefined;
       this.#wakeUp = () => {
         this.#wakeUp = undefined;
@@ -90,7 +96,6 @@ export class Idle {
       const left = Math.max(0, deadline - performance.now());
       if (left <= TIMER_MS_MAX) timer = setTimeout(() => this.#wakeUp?.(), left);
     });
-    this.#native.ringUnpark(this.#ring);
   }
 
   /** Ends the sleep, if there is one: a byte came, the sender is gone, or the consumer was closed. */

@@ -1,11 +1,12 @@
 /**
  * A link: whole messages over a native link that moves bytes, with bounds on both directions.
  * May touch: one native link handle, a retry timer. May not touch: what messages mean.
+ * Of wire version 9 it knows how to tell it from the native protocol; its messages are cut by src/v9/messages.ts.
  *
  * @module
  */
 
-import { LINK_BODY_BYTES_MAX, LINK_DESCRIPTORS_MAX, LinkHeader, Status } from "../native/abi.generated.ts";
+import { LINK_BODY_BYTES_MAX, LINK_DESCRIPTORS_MAX, LINK_MAGIC, LinkHeader, Status } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { errorFromStatus } from "../errors.ts";
 import { decodeHeader, type Message, protocolError } from "../wire/messages.ts";
@@ -15,6 +16,8 @@ const RECEIVE_BYTES = 16 * 1024;
 const DRAIN_MS = 2;
 const RETRY_MS = 2;
 const NO_DESCRIPTORS = new Int32Array(1);
+/** What tells the protocols apart: a magic, or a length, which is never as great as that magic. */
+const FIRST_WORD_SIZE = Uint32Array.BYTES_PER_ELEMENT;
 
 /** Who is on the other side, by the kernel's word. */
 export interface LinkPeer {
@@ -31,8 +34,14 @@ interface Pending {
 /** What `drain` found: everything was read, there is or may be more, or the other side closed. */
 export type DrainOutcome = "idle" | "more" | "end";
 
+/** What the other side speaks. */
+export type LinkProtocol = "native" | "v9";
+
 /** Takes a message. False stops the draining: what follows is left for the next. */
 export type OnMessage = (message: Message) => unknown;
+
+/** Takes bytes, valid until it returns. False stops the draining. */
+export type OnBytes = (bytes: Uint8Array) => unknown;
 
 /** One end of a link. */
 export class Link {
@@ -93,9 +102,21 @@ export class Link {
     this.flush();
   }
 
+  /** Sends a message now and as a whole. False: it did not fit or the peer is gone, and the link is of no more use. */
+  sendWhole(bytes: Uint8Array, descriptors: readonly number[] = []): boolean {
+    if (this.#closed || this.#queue.length > 0) return false;
+    const passed = descriptors.length === 0 ? NO_DESCRIPTORS : Int32Array.from(descriptors);
+    return this.#native.linkSend(this.#handle, bytes, bytes.length, passed, descriptors.length) === bytes.length;
+  }
+
   /** Whether everything went into the socket. */
   get isSent(): boolean {
     return this.#queue.length === 0 && !this.#hasFailed;
+  }
+
+  /** Whether a message has begun and not ended. */
+  get isMidway(): boolean {
+    return this.#filled > 0;
   }
 
   /** Tries again what did not fit. Never throws: a closed peer is found by `drain`. */
@@ -130,6 +151,20 @@ export class Link {
   }
 
   /**
+   * Receives until the first four bytes are there, which say what the other side speaks. They stay to be read.
+   * @returns The protocol; "idle" or "end" if they have not come, or never will.
+   * @throws {QlasterError} `LINK_PROTOCOL` for too many descriptors.
+   */
+  detect(): LinkProtocol | "idle" | "end" {
+    while (this.#filled < FIRST_WORD_SIZE) {
+      const outcome = this.#receive();
+      if (outcome !== "more") return outcome;
+    }
+    const word = new DataView(this.#buffer.buffer).getUint32(LinkHeader.magic, true);
+    return word === LINK_MAGIC ? "native" : "v9";
+  }
+
+  /**
    * Reads what is there and hands over whole messages, for at most two milliseconds.
    * @throws {QlasterError} `LINK_PROTOCOL` for nonsense; what `onMessage` throws.
    */
@@ -138,17 +173,42 @@ export class Link {
     // First what an earlier draining left.
     while (this.#deliver(onMessage, deadline)) {
       if (this.#closed) return "idle";
-      const room = this.#buffer.subarray(this.#filled);
-      const expected = this.descriptorsExpected;
-      const status = this.#native.linkReceive(this.#handle, room, room.length, this.#received, expected);
-      if (status === Status.wouldBlock) return "idle";
-      if (status === Status.endOfStream) return "end";
-      if (status < 0) throw errorFromStatus(status, "Cannot receive from a link");
-      for (let i = 0; i < this.#received[0]!; i++) this.#descriptors.push(this.#received[1 + i]!);
-      this.descriptorsExpected = Math.max(0, expected - this.#received[0]!);
-      this.#filled += status;
+      const outcome = this.#receive();
+      if (outcome !== "more") return outcome;
     }
     return this.#closed ? "idle" : "more";
+  }
+
+  /**
+   * Reads what is there and hands it over uncut, for at most two milliseconds: for a protocol without descriptors.
+   * @throws {QlasterError} `LINK_PROTOCOL` for a descriptor; what `onBytes` throws.
+   */
+  drainBytes(onBytes: OnBytes): DrainOutcome {
+    const deadline = performance.now() + DRAIN_MS;
+    while (!this.#closed) {
+      if (this.#descriptors.length > 0) throw protocolError("it brought descriptors that nobody asked for");
+      const bytes = this.#buffer.subarray(0, this.#filled);
+      this.#filled = 0;
+      if (bytes.length > 0 && onBytes(bytes) === false) return "more";
+      if (performance.now() >= deadline) return "more";
+      const outcome = this.#receive();
+      if (outcome !== "more") return outcome;
+    }
+    return "idle";
+  }
+
+  /** Receives once, into the free part of the buffer. */
+  #receive(): DrainOutcome {
+    const room = this.#buffer.subarray(this.#filled);
+    const expected = this.descriptorsExpected;
+    const status = this.#native.linkReceive(this.#handle, room, room.length, this.#received, expected);
+    if (status === Status.wouldBlock) return "idle";
+    if (status === Status.endOfStream) return "end";
+    if (status < 0) throw errorFromStatus(status, "Cannot receive from a link");
+    for (let i = 0; i < this.#received[0]!; i++) this.#descriptors.push(this.#received[1 + i]!);
+    this.descriptorsExpected = Math.max(0, expected - this.#received[0]!);
+    this.#filled += status;
+    return "more";
   }
 
   /** Hands over the whole messages in the buffer. False if it stopped before it had seen them all. */
@@ -203,6 +263,16 @@ export class Link {
     }
     this.descriptorsExpected = 0;
     return this.#descriptors.splice(0);
+  }
+
+  /**
+   * A duplicate of the socket's descriptor, for the runtime's event loop to read; the caller owns it.
+   * @throws {QlasterError} `SYSTEM`
+   */
+  duplicate(): number {
+    const fd = this.#native.linkFd(this.#handle);
+    if (fd < 0) throw errorFromStatus(fd, "Cannot duplicate a link's descriptor");
+    return fd;
   }
 
   /** Closes the socket and every descriptor that nobody took. May be called twice. */

@@ -16,7 +16,7 @@ import {
 } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import type { EndReason } from "../types.ts";
-import { frameSize, type UpdateView, Views } from "./view.ts";
+import { frameSize, type FrameViews, type RingMemory, type UpdateView, Views } from "./view.ts";
 
 /** Frames per native call: enough that the call's cost vanishes, few enough that room comes back soon. */
 export const BATCH_MAX = 256;
@@ -47,13 +47,20 @@ function closeLater(native: Native, ring: number): void {
   if (retired.length > RETIRED_MAX) retired[0]!();
 }
 
-/** The consumer's end of a ring. */
+/** How a ring's bytes are seen. */
+export interface RingLayout {
+  /** Bytes at the ring's address. */
+  readonly memoryBytes: number;
+  createViews(memory: RingMemory): FrameViews;
+}
+
+/** The consumer's end of a ring. ../v9/reader.ts is one of wire version 9. */
 export class RingReader {
   readonly #native: Native;
   readonly #ring: number;
   readonly #memory: ArrayBuffer;
   readonly #capacity: number;
-  readonly #views: Views;
+  readonly #views: FrameViews;
   readonly #records = new Uint32Array(BATCH_MAX * RECORD_WORDS);
   readonly #info = new Float64Array(RingInfo.size / 8);
   #count = 0;
@@ -70,17 +77,21 @@ export class RingReader {
   frames = 0;
   bytes = 0;
   lost = 0;
+  /** Nothing will follow, and `end` is not known yet: whoever waits must not wait for the ring. */
+  isOver = false;
 
-  constructor(native: Native, ring: number, capacityBytes: number) {
+  /** @param layout Of a ring that is not this library's own. */
+  constructor(native: Native, ring: number, capacityBytes: number, layout?: RingLayout) {
     this.#native = native;
     this.#ring = ring;
     this.#capacity = capacityBytes;
-    this.#memory = native.memory(native.ringAddress(ring), 2 * capacityBytes);
-    this.#views = new Views({
+    this.#memory = native.memory(native.ringAddress(ring), layout?.memoryBytes ?? 2 * capacityBytes);
+    const memory = {
       bytes: new Uint8Array(this.#memory),
       data: new DataView(this.#memory),
       clockUs: native.clockUs,
-    });
+    };
+    this.#views = layout?.createViews(memory) ?? new Views(memory);
   }
 
   /** Why nothing will follow, once everything before it was handed out. */
@@ -140,8 +151,13 @@ export class RingReader {
     this.#count = Math.max(0, count);
     for (let i = 0; this.#budget < Infinity && i < this.#count; i++) this.#budget -= frameSize(this.#records, i);
     if (count >= 0) return count > 0;
-    this.#end = count === Status.endOfStream ? this.announcedEnd ?? "sender-closed" : "peer-corrupt";
+    this.#end = count === Status.endOfStream ? this.onEndOfStream() : "peer-corrupt";
     return false;
+  }
+
+  /** All has been handed out. Why nothing follows, if that is known. */
+  protected onEndOfStream(): EndReason | undefined {
+    return this.announcedEnd ?? "sender-closed";
   }
 
   /** Lets what has been published be read, and nothing that comes from now on. */
@@ -176,6 +192,11 @@ export class RingReader {
     this.lost += this.#views.lostBefore(this.#records, index);
   }
 
+  /** Frames that could not be decoded, and were left out: a sender of this library's own protocol writes none. */
+  get undecodable(): number {
+    return 0;
+  }
+
   /** Bytes between the sender's cursor and ours. */
   get usedBytes(): number {
     if (this.#isClosed) return 0;
@@ -183,6 +204,10 @@ export class RingReader {
     const used = this.#info[RingInfo.producerCursor / 8]! - this.#info[RingInfo.consumerCursor / 8]!;
     // The sender's cursor is its word: shown, not trusted.
     return Math.min(Math.max(0, used), this.#capacity - (this.#capacity % FRAME_ALIGN));
+  }
+
+  protected get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   /** Voids all views and lets the shared memory go. */

@@ -8,16 +8,16 @@
 import { QlasterError } from "../errors.ts";
 import type { Message } from "../wire/messages.ts";
 
-interface Waiting {
-  resolve(message: Message): void;
+interface Waiting<Answer> {
+  resolve(answer: Answer): void;
   reject(error: unknown): void;
 }
 
 /** The open questions of one consumer, by request id. */
-export class Requests {
+export class Requests<Answer extends { readonly requestId: number } = Message> {
   readonly #whom: string;
   readonly #timeoutMs: number;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #waiting = new Map<number, Waiting<Answer>>();
   #lastId = 0;
 
   /** @param whom Who is asked, for the error's text. */
@@ -30,15 +30,15 @@ export class Requests {
    * @param send Sends the question under the id that it is given.
    * @throws {QlasterError} `CONNECT_TIMEOUT`; what `send` throws.
    */
-  ask(send: (id: number) => void): Promise<Message> {
+  ask(send: (id: number) => void): Promise<Answer> {
     const id = this.#lastId = (this.#lastId + 1) >>> 0 || 1; // 0 stands for "no answer expected"
     return new Promise((resolve, reject) => {
       const settle = () => {
         clearTimeout(timer);
         this.#waiting.delete(id);
       };
-      const waiting: Waiting = {
-        resolve: (message) => (settle(), resolve(message)),
+      const waiting: Waiting<Answer> = {
+        resolve: (answer) => (settle(), resolve(answer)),
         reject: (error) => (settle(), reject(error)),
       };
       const timer = setTimeout(
@@ -58,8 +58,8 @@ export class Requests {
   }
 
   /** Hands an answer to who asked. An answer to no question is dropped: its asker may have given up. */
-  answer(message: Message): void {
-    this.#waiting.get(message.requestId)?.resolve(message);
+  answer(answer: Answer): void {
+    this.#waiting.get(answer.requestId)?.resolve(answer);
   }
 
   /** No answer will come. */

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { CAPACITY_BYTES_MAX, CAPACITY_BYTES_MIN, EndReason as WireReason, Status } from "../native/abi.generated.ts";
+import { EndReason as WireReason, Status } from "../native/abi.generated.ts";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
 import { QlasterError } from "../errors.ts";
@@ -15,37 +15,22 @@ import type {
   ConsumerEvent,
   ConsumerInfo,
   EndReason,
+  SlotToken,
   SlotUpdate,
   SubscriptionEvent,
   TransactionUpdate,
   Update,
 } from "../types.ts";
-import { decodeSubscribe, encodeAck, encodeRefusal, type Message } from "../wire/messages.ts";
+import { V9Server } from "../v9/server.ts";
+import { decodeSubscribe, encodeAck, encodeRefusal, type Message, type SubscribeRequest } from "../wire/messages.ts";
 import { Acceptor } from "./acceptor.ts";
-import { Admission, connectionBytes } from "./admission.ts";
+import { Admission } from "./admission.ts";
 import type { Connection } from "./connection.ts";
-import { CONNECTIONS_MAX, Fanout } from "./fanout.ts";
+import { Fanout } from "./fanout.ts";
 import { feed } from "./feed.ts";
-
-/** How a sender is set up. */
-export interface SenderOptions {
-  /** Path of the Unix socket that consumers connect to. At most 95 bytes (macOS 91). */
-  readonly path: string;
-  /** Bytes of each consumer's ring: a power of two, 64 KiB to 1 GiB. Default 64 MiB; memory is committed as it is used. */
-  readonly ringCapacityBytes?: number;
-  /** Most bytes that the regions of all connections may take together. Default 1 GiB, or one connection if that is more. */
-  readonly memoryMaxBytes?: number;
-  /** Most consumers at a time, 1 to 1024. Default 64. */
-  readonly consumersMax?: number;
-  /** Other users that may connect, by uid. Default: only the sender's own. */
-  readonly uids?: readonly number[];
-  /** How long a connection may take to say hello, in milliseconds. Default 5000. */
-  readonly handshakeTimeoutMs?: number;
-  /** Called for each accepted subscription, as by `Sender.onSubscription`. */
-  readonly onSubscription?: (event: SubscriptionEvent) => void;
-  /** Called when a consumer comes or goes, as by `Sender.onConsumer`. */
-  readonly onConsumer?: (event: ConsumerEvent) => void;
-}
+import type { RemoteConsumer } from "./remote_consumer.ts";
+import { type ResolvedSenderOptions, resolveSenderOptions, type SenderOptions } from "./sender_options.ts";
+import { SenderTimings } from "./timings.ts";
 
 /** What a sender has done so far. Counts since `setupSender`. */
 export interface SenderMetrics {
@@ -57,28 +42,22 @@ export interface SenderMetrics {
   readonly slots: number;
   /** Frames handed to rings: one per update and matching consumer. */
   readonly deliveries: number;
-  /** Matching updates that a connection did not get. */
+  /** Matching updates that a consumer did not get. */
   readonly lost: number;
-  /** Connections ended because their ring was full (the original's `shm_ring_full`). */
+  /** Consumers ended because their ring was full (the original's `shm_ring_full`). */
   readonly ringFull: number;
   /** Consumers that are connected now. */
   readonly consumers: number;
-  /** Connections granted so far. */
+  /** Consumers granted so far. */
   readonly connections: number;
-  /** Connections that were refused, or never said hello. */
+  /** Connections that were refused, or never asked for anything. */
   readonly refused: number;
-  /** Bytes of all regions of the present connections. */
+  /** Bytes of all rings, and what belongs to them, of the present consumers. */
   readonly memoryBytes: number;
   /** Sequence of the newest update; 0n before the first. */
   readonly sequence: bigint;
 }
 
-type Resolved = Required<Omit<SenderOptions, "onSubscription" | "onConsumer">>;
-
-const RING_CAPACITY_DEFAULT = 64 * 1024 * 1024;
-const MEMORY_MAX_DEFAULT = 1024 * 1024 * 1024;
-const CONSUMERS_DEFAULT = 64;
-const HANDSHAKE_TIMEOUT_MS = 5000;
 /** Keys that one consumer may subscribe to, and those of all together: some 76 bytes each. */
 const KEYS_PER_CONSUMER_MAX = 1_000_000;
 const KEYS_MAX = 4_000_000;
@@ -86,32 +65,6 @@ const KEYS_MAX = 4_000_000;
 const SWEEP_MS = 1000;
 /** Updates of one batch after which it is committed all the same, so that consumers start early. */
 const BATCH_MAX = 256;
-
-function integer(value: number, name: string, min: number, max: number): number {
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new RangeError(`${name} must be an integer from ${min} to ${max}, not ${value}`);
-  }
-  return value;
-}
-
-function resolve(options: SenderOptions): Resolved {
-  const { path, ringCapacityBytes = RING_CAPACITY_DEFAULT } = options;
-  if (typeof path !== "string" || path === "") throw new TypeError("path must be a non-empty string");
-  integer(ringCapacityBytes, "ringCapacityBytes", CAPACITY_BYTES_MIN, CAPACITY_BYTES_MAX);
-  if ((ringCapacityBytes & (ringCapacityBytes - 1)) !== 0) {
-    throw new RangeError(`ringCapacityBytes must be a power of two, ${ringCapacityBytes} is not`);
-  }
-  const bytesPerConnection = connectionBytes(ringCapacityBytes);
-  const memoryMaxBytes = options.memoryMaxBytes ?? Math.max(MEMORY_MAX_DEFAULT, bytesPerConnection);
-  return {
-    path,
-    ringCapacityBytes,
-    memoryMaxBytes: integer(memoryMaxBytes, "memoryMaxBytes", bytesPerConnection, Number.MAX_SAFE_INTEGER),
-    consumersMax: integer(options.consumersMax ?? CONSUMERS_DEFAULT, "consumersMax", 1, CONNECTIONS_MAX),
-    handshakeTimeoutMs: integer(options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS, "handshakeTimeoutMs", 1, 3_600_000),
-    uids: (options.uids ?? []).map((uid) => integer(uid, "Each of uids", 0, 0xffffffff)),
-  };
-}
 
 /**
  * Binds `options.path` and waits for consumers.
@@ -130,7 +83,7 @@ function resolve(options: SenderOptions): Resolved {
  * ```
  */
 export async function setupSender(options: SenderOptions): Promise<Sender> {
-  const resolved = resolve(options);
+  const resolved = resolveSenderOptions(options);
   const native = await load();
   native.limitsRaise(); // each consumer takes a few descriptors; what the limit can't give, accepting will find out
   const sender = new Sender(native, resolved);
@@ -140,16 +93,23 @@ export async function setupSender(options: SenderOptions): Promise<Sender> {
   return sender;
 }
 
+/** Why a subscription can't be kept, for the consumer to read. */
+class TooManyKeys extends Error {}
+
 /** Publishes updates to every consumer that asked for them. Create one with {@linkcode setupSender}. */
 export class Sender implements AsyncDisposable {
   /** The socket's path. */
   readonly path: string;
+  /** How long things take, by the original's names; undefined unless the option `timings` is true. */
+  readonly timings: SenderTimings | undefined;
 
   readonly #native: Native;
-  readonly #options: Resolved;
+  readonly #options: ResolvedSenderOptions;
   readonly #fanout: Fanout;
   readonly #admission: Admission;
-  readonly #connections = new Map<number, Connection>();
+  readonly #v9: V9Server | undefined;
+  /** By id. */
+  readonly #consumers = new Map<number, RemoteConsumer>();
   /** Ends feeds. Next to it a plain flag, since asking a signal costs more than encoding an update. */
   readonly #closing = new AbortController();
   #isClosed = false;
@@ -161,16 +121,28 @@ export class Sender implements AsyncDisposable {
   #ringFull = 0;
 
   /** @internal Use {@linkcode setupSender}. */
-  constructor(native: Native, options: Resolved) {
+  constructor(native: Native, options: ResolvedSenderOptions) {
     this.#native = native;
     this.#options = options;
     this.path = options.path;
-    const onEnd = (connection: Connection, reason: EndReason) => this.#end(connection, reason);
-    this.#fanout = new Fanout(native, onEnd);
-    this.#admission = new Admission(native, options, {
-      connectionCount: () => this.#connections.size,
+    this.timings = options.timings ? new SenderTimings() : undefined;
+    const onEnd = (consumer: RemoteConsumer, reason: EndReason) => this.#end(consumer, reason);
+    this.#fanout = new Fanout(native, onEnd, this.timings);
+    this.#admission = new Admission(native, { ...options, isV9Served: options.v9 !== undefined }, {
+      connectionCount: () => this.#connectionCount(),
+      memoryBytes: () => this.#memoryBytes(),
       onConnection: (connection) => this.#onConnection(connection),
+      onV9: (link, bodies, cutter) => this.#v9?.accept(link, bodies, cutter),
       onSubscribe: (connection, message) => this.#onSubscribe(connection, message),
+      onEnd,
+    });
+    this.#v9 = options.v9 && new V9Server(native, options.v9, {
+      nextId: () => this.#admission.nextId(),
+      memoryBytes: () => this.#memoryBytes() + this.#admission.openingBytes,
+      onOpen: (slot) => this.#fanout.add(slot),
+      subscribe: (slot, request) => this.#subscribe(slot, request),
+      onGranted: (slot) => this.#onGranted(slot),
+      onSubscribed: (slot, request, receivedAt) => this.#onSubscribed(slot, request, request.token, receivedAt),
       onEnd,
     });
   }
@@ -179,6 +151,7 @@ export class Sender implements AsyncDisposable {
   async start(): Promise<void> {
     const isForAll = this.#options.uids.length > 0;
     this.#acceptor = await Acceptor.listen(this.#native, this.path, isForAll, (link) => this.#admission.onLink(link));
+    this.#v9?.clean();
     this.#sweep = setInterval(() => this.#onSweep(), SWEEP_MS);
     (this.#sweep as unknown as { unref?: () => void }).unref?.();
   }
@@ -270,7 +243,7 @@ export class Sender implements AsyncDisposable {
 
   /** The present consumers, oldest first. */
   consumers(): ConsumerInfo[] {
-    return [...this.#connections.values()].map((connection) => connection.info());
+    return [...this.#consumers.values()].map((consumer) => consumer.info());
   }
 
   /**
@@ -302,60 +275,97 @@ export class Sender implements AsyncDisposable {
       deliveries,
       lost,
       ringFull: this.#ringFull,
-      consumers: this.#connections.size,
-      connections: this.#admission.granted,
-      refused: this.#admission.refused,
-      memoryBytes: this.#connections.size * connectionBytes(this.#options.ringCapacityBytes),
+      consumers: this.#consumers.size,
+      connections: this.#admission.granted + (this.#v9?.granted ?? 0),
+      refused: this.#admission.refused + (this.#v9?.refused ?? 0),
+      memoryBytes: this.#memoryBytes(),
       sequence: BigInt(sequence),
     };
   }
 
+  /** Native consumers that are connected. */
+  #connectionCount(): number {
+    let count = 0;
+    for (const { protocol } of this.#consumers.values()) if (protocol === "native") count++;
+    return count;
+  }
+
+  #memoryBytes(): number {
+    let bytes = 0;
+    for (const { memoryBytes } of this.#consumers.values()) bytes += memoryBytes;
+    return bytes;
+  }
+
   #onConnection(connection: Connection): void {
-    if (!this.#isRef) connection.unref();
-    this.#connections.set(connection.id, connection);
     this.#fanout.add(connection);
-    this.#emit(this.#consumerListeners, { type: "connected", consumer: connection.info() });
+    this.#onGranted(connection);
     connection.drain(); // what it said while it was being granted woke nobody
+  }
+
+  #onGranted(consumer: RemoteConsumer): void {
+    if (!this.#isRef) consumer.unref();
+    this.#consumers.set(consumer.id, consumer);
+    this.#emit(this.#consumerListeners, { type: "connected", consumer: consumer.info() });
   }
 
   #onSubscribe(connection: Connection, message: Message): void {
     const request = decodeSubscribe(message);
     const receivedAt = performance.now();
-    const { accounts, owners, transactions } = request;
-    const fresh = accounts.length + owners.length;
-    const own = connection.accounts + connection.owners + fresh;
+    try {
+      this.#subscribe(connection, request);
+    } catch (error) {
+      if (!(error instanceof TooManyKeys)) throw error;
+      return connection.tell(encodeRefusal(message.requestId, { status: Status.memoryLimit, text: error.message }));
+    }
+    const sequence = BigInt(this.#fanout.sequence);
+    connection.tell(encodeAck(message.requestId, { sequence, generation: connection.generation }));
+    this.#onSubscribed(connection, request, undefined, receivedAt);
+  }
+
+  /** Adds to a consumer's filter. @throws {TooManyKeys} if there would be more than are kept. */
+  #subscribe(consumer: RemoteConsumer, request: SubscribeRequest): void {
+    const fresh = request.accounts.length + request.owners.length;
+    const own = consumer.accounts + consumer.owners + fresh;
     const all = this.#fanout.keys + fresh;
     if (own > KEYS_PER_CONSUMER_MAX || all > KEYS_MAX) {
       const text = own > KEYS_PER_CONSUMER_MAX
         ? `${own} keys are more than a consumer may have, which is ${KEYS_PER_CONSUMER_MAX}`
         : `${all} keys of all consumers are more than a sender keeps, which is ${KEYS_MAX}`;
-      return connection.tell(encodeRefusal(message.requestId, { status: Status.memoryLimit, text }));
+      throw new TooManyKeys(text);
     }
-    this.#fanout.subscribe(connection, request);
-    const sequence = BigInt(this.#fanout.sequence);
-    connection.tell(encodeAck(message.requestId, { sequence, generation: connection.generation }));
+    this.#fanout.subscribe(consumer, request);
+  }
+
+  #onSubscribed(
+    consumer: RemoteConsumer,
+    { accounts, owners, transactions }: SubscribeRequest,
+    token: SlotToken | undefined,
+    receivedAt: number,
+  ): void {
     this.#emit(this.#subscriptionListeners, {
-      consumer: connection.info(),
+      consumer: consumer.info(),
       accounts: accounts as Uint8Array[],
       owners: owners as Uint8Array[],
       transactions,
+      token,
       receivedAt,
     });
   }
 
-  /** Frees everything of a connection at once. */
-  #end(connection: Connection, reason: EndReason): void {
-    if (connection.isEnded) return;
+  /** Frees everything of a consumer at once. */
+  #end(consumer: RemoteConsumer, reason: EndReason): void {
+    if (consumer.isEnded) return;
     if (reason === "slow-consumer") {
       this.#ringFull++;
-      this.#fanout.sayGoodbye(connection, WireReason.slowConsumer);
+      this.timings?.shm_ring_full.inc();
+      this.#fanout.sayGoodbye(consumer, WireReason.slowConsumer);
     } else if (reason === "sender-closed") {
-      this.#fanout.sayGoodbye(connection, WireReason.senderClosed);
+      this.#fanout.sayGoodbye(consumer, WireReason.senderClosed);
     }
-    connection.close(reason);
-    this.#fanout.remove(connection);
-    if (!this.#connections.delete(connection.id)) return; // ended before it was announced
-    this.#emit(this.#consumerListeners, { type: "disconnected", consumer: connection.info(), reason });
+    consumer.close(reason);
+    this.#fanout.remove(consumer);
+    if (!this.#consumers.delete(consumer.id)) return; // ended before it was announced
+    this.#emit(this.#consumerListeners, { type: "disconnected", consumer: consumer.info(), reason });
   }
 
   /** Listeners run after us, so that they may publish and close. What they throw is an uncaught error of the process. */
@@ -366,10 +376,10 @@ export class Sender implements AsyncDisposable {
   /** Finds what no wake tells: a link closed behind a wake that is not, a cursor that can't be, room for a due gap. */
   #onSweep(): void {
     void this.#acceptor?.sweep();
-    for (const connection of [...this.#connections.values()]) {
-      connection.drain();
-      if (!connection.isEnded && !connection.refresh()) this.#end(connection, "peer-corrupt");
-      if (!connection.isEnded && connection.isGapDue) this.#fanout.reportGap(connection);
+    for (const consumer of [...this.#consumers.values()]) {
+      consumer.drain();
+      if (!consumer.isEnded && !consumer.refresh()) this.#end(consumer, "peer-corrupt");
+      if (!consumer.isEnded && consumer.isGapDue) this.#fanout.reportGap(consumer);
     }
   }
 
@@ -379,14 +389,16 @@ export class Sender implements AsyncDisposable {
   ref(): void {
     this.#isRef = true;
     this.#acceptor?.ref();
-    for (const connection of this.#connections.values()) connection.ref();
+    this.#v9?.ref();
+    for (const consumer of this.#consumers.values()) consumer.ref();
   }
 
   /** Lets the process end although the sender is open. */
   unref(): void {
     this.#isRef = false;
     this.#acceptor?.unref();
-    for (const connection of this.#connections.values()) connection.unref();
+    this.#v9?.unref();
+    for (const consumer of this.#consumers.values()) consumer.unref();
   }
 
   /** Says goodbye to every consumer, removes the socket, frees everything. May be called twice. */
@@ -398,7 +410,8 @@ export class Sender implements AsyncDisposable {
     clearInterval(this.#sweep);
     this.#acceptor?.close();
     this.#admission.close();
-    for (const connection of [...this.#connections.values()]) this.#end(connection, "sender-closed");
+    for (const consumer of [...this.#consumers.values()]) this.#end(consumer, "sender-closed");
+    this.#v9?.close();
     return Promise.resolve();
   }
 

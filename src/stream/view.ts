@@ -45,17 +45,23 @@ const EXTRA_OFFSET = PollRecord.extraOffset / 4;
 const EXTRA_LENGTH = PollRecord.extraLength / 4;
 const HIGH_WORD = 4294967296;
 
-/** What a connection adds to every update: its place in the order, its times, what is missing before it. */
+/**
+ * What a connection adds to every update: its place in the order, its times, what is missing before it. From a sender of
+ * wire version 9, which numbers nothing and tells of no loss, some of it is another thing or unknown.
+ */
 export interface Delivery {
-  /** Place in the sender's one order of updates; the first is 1, filters make holes. */
+  /**
+   * Place in the sender's one order of updates; the first is 1, filters make holes. Wire version 9: bytes of the ring up to
+   * the end of this frame, which only grow.
+   */
   readonly sequence: bigint;
   /** When the sender published it: nanoseconds since the Unix epoch. */
   readonly publishNs: bigint;
-  /** When its source saw it, likewise; 0n if unknown. */
+  /** When its source saw it, likewise; 0n if unknown, as always from wire version 9. */
   readonly sourceNs: bigint;
-  /** Matching updates that this connection did not get since its previous frame. */
+  /** Matching updates that this connection did not get since its previous frame. Wire version 9: 0, it can't tell. */
   readonly lost: number;
-  /** Those of them that a newer value of the same account replaced. */
+  /** Those of them that a newer value of the same account replaced. Wire version 9: 0. */
   readonly conflated: number;
 }
 
@@ -147,7 +153,10 @@ export abstract class FrameView {
     this.flags = records[word + FLAGS]!;
   }
 
-  /** Place in the sender's one order of updates; the first is 1, filters make holes. */
+  /**
+   * Place in the sender's one order of updates; the first is 1, filters make holes. Wire version 9: bytes of the ring up to
+   * the end of this frame, which only grow.
+   */
   get sequence(): bigint {
     return this.u64(this.at + FrameHeader.sequence);
   }
@@ -155,11 +164,11 @@ export abstract class FrameView {
   get sequenceNumber(): number {
     return this.number64(this.at + FrameHeader.sequence);
   }
-  /** When the sender published it: nanoseconds since the Unix epoch. */
+  /** When the sender published it: nanoseconds since the Unix epoch. Wire version 9: when it encoded it. */
   get publishNs(): bigint {
     return this.u64(this.at + FrameHeader.publishNs);
   }
-  /** When its source saw it, likewise; 0n if unknown. */
+  /** When its source saw it, likewise; 0n if unknown, as always from wire version 9. */
   get sourceNs(): bigint {
     return this.u64(this.at + FrameHeader.sourceNs);
   }
@@ -167,15 +176,15 @@ export abstract class FrameView {
   get ageUs(): number {
     return this.memory.clockUs() - this.number64(this.at + FrameHeader.publishNs) / 1000;
   }
-  /** Matching updates that this connection did not get since its previous frame. */
+  /** Matching updates that this connection did not get since its previous frame. Wire version 9: 0, it can't tell. */
   get lost(): number {
     return this.memory.data.getUint32(this.at + FrameHeader.lost, true);
   }
-  /** Those of them that a newer value of the same account replaced. */
+  /** Those of them that a newer value of the same account replaced. Wire version 9: 0. */
   get conflated(): number {
     return this.memory.data.getUint32(this.at + FrameHeader.conflated, true);
   }
-  /** The source may have missed updates before this one. */
+  /** The source may have missed updates before this one. Wire version 9: true, since nobody can tell. */
   get lossy(): boolean {
     return (this.flags & FRAME_FLAG_LOSSY) !== 0;
   }
@@ -264,7 +273,7 @@ export class AccountView extends FrameView {
   get slotNumber(): number {
     return this.number64(this.body + AccountBody.slot);
   }
-  /** Which bank of the slot, 0n if unknown. */
+  /** Which bank of the slot, 0n if unknown, as always from wire version 9. */
   get bankId(): bigint {
     return this.u64(this.body + AccountBody.bankId);
   }
@@ -276,11 +285,11 @@ export class AccountView extends FrameView {
   get executable(): boolean {
     return (this.flags & FRAME_FLAG_EXECUTABLE) !== 0;
   }
-  /** Sent while the source was starting up, not because of a write. */
+  /** Sent while the source was starting up, not because of a write. Wire version 9: false. */
   get startup(): boolean {
     return (this.flags & FRAME_FLAG_STARTUP) !== 0;
   }
-  /** 64 bytes: the transaction that wrote it, where the source knows it. */
+  /** 64 bytes: the transaction that wrote it, where the source knows it. Wire version 9: undefined. */
   get signature(): ReadonlyUint8Array | undefined {
     return this.#signatureLength === 0 ? undefined : this.span(this.#signatureAt, SIGNATURE_SIZE);
   }
@@ -373,7 +382,7 @@ export class TransactionView extends FrameView {
   get slotNumber(): number {
     return this.number64(this.body + TransactionBody.slot);
   }
-  /** Which bank of the slot, 0n if unknown. */
+  /** Which bank of the slot, 0n if unknown, as always from wire version 9. */
   get bankId(): bigint {
     return this.u64(this.body + TransactionBody.bankId);
   }
@@ -385,7 +394,7 @@ export class TransactionView extends FrameView {
   get vote(): boolean {
     return (this.flags & FRAME_FLAG_VOTE) !== 0;
   }
-  /** Whether it failed. */
+  /** Whether it failed. Wire version 9, which does not say: false. */
   get failed(): boolean {
     return (this.flags & FRAME_FLAG_FAILED) !== 0;
   }
@@ -393,11 +402,11 @@ export class TransactionView extends FrameView {
   get signature(): ReadonlyUint8Array {
     return this.span(this.body + TransactionBody.signature, SIGNATURE_SIZE);
   }
-  /** The message bytes: legacy, v0 or v1. */
+  /** The message bytes: legacy, v0 or v1. Wire version 9: the transaction's payload, whatever its sender puts there. */
   get message(): ReadonlyUint8Array {
     return this.span(this.#messageAt, this.#messageLength);
   }
-  /** What the source added, if anything. */
+  /** What the source added, if anything. Wire version 9: undefined. */
   get meta(): ReadonlyUint8Array | undefined {
     return (this.flags & FRAME_FLAG_META) === 0 ? undefined : this.span(this.#metaAt, this.#metaLength);
   }
@@ -419,7 +428,10 @@ export class TransactionView extends FrameView {
   }
 }
 
-/** A slot reached a status. The counts say what belongs to it, and what of it this connection lost. */
+/**
+ * A slot reached a status. The counts say what belongs to it, and what of it this connection lost. From wire version 9 comes
+ * the slot's number alone: the counts are 0.
+ */
 export class SlotView extends FrameView {
   /** Tells the views apart. */
   readonly kind = "slot";
@@ -432,15 +444,15 @@ export class SlotView extends FrameView {
   get slotNumber(): number {
     return this.number64(this.body + SlotBody.slot);
   }
-  /** The slot that it builds on. */
+  /** The slot that it builds on. Wire version 9, which does not say: 0n. */
   get parent(): bigint {
     return this.u64(this.body + SlotBody.parent);
   }
-  /** Which bank of the slot, 0n if unknown. */
+  /** Which bank of the slot, 0n if unknown, as always from wire version 9. */
   get bankId(): bigint {
     return this.u64(this.body + SlotBody.bankId);
   }
-  /** What it reached. */
+  /** What it reached. Wire version 9, which does not say: "processed". */
   get status(): SlotStatus {
     // A number that we don't know can only come from a sender that breaks the protocol; "dead" misleads least.
     return SLOT_STATUSES[this.memory.data.getUint32(this.body + SlotBody.status, true)] ?? "dead";
@@ -498,8 +510,16 @@ export class GapView extends FrameView {
 /** What a consumer reads: tell them apart by `kind`. */
 export type UpdateView = AccountView | TransactionView | SlotView | GapView;
 
+/** Gives records their views. */
+export interface FrameViews {
+  /** The view of a record; undefined for frames that only the library reads (goodbye). Called once for each, in order. */
+  at(records: Uint32Array, index: number): UpdateView | undefined;
+  /** The `lost` of a record's frame, whatever its kind. */
+  lostBefore(records: Uint32Array, index: number): number;
+}
+
 /** One view of each kind, bound to a record at a time. */
-export class Views {
+export class Views implements FrameViews {
   readonly #account: AccountView;
   readonly #transaction: TransactionView;
   readonly #slot: SlotView;
@@ -512,14 +532,12 @@ export class Views {
     this.#gap = new GapView(memory);
   }
 
-  /** The view of a record; undefined for frames that only the library reads (goodbye). */
   at(records: Uint32Array, index: number): UpdateView | undefined {
     const view = this.#of(records[index * RECORD_WORDS + KIND]!);
     view?.bind(records, index);
     return view;
   }
 
-  /** The `lost` of a record's frame, whatever its kind. */
   lostBefore(records: Uint32Array, index: number): number {
     this.#gap.bind(records, index);
     return this.#gap.lost;

@@ -440,6 +440,63 @@ guarded(
   },
 );
 
+guarded(
+  "Native.stream() hands over what a duplicate of a link brings, in memory that stays, then the close; and stops when told to",
+  async (held) => {
+    const library = await native();
+    const [one, other] = linkPair(held, library);
+    const before = footprintOf("self");
+    const chunks: Uint8Array[] = [];
+    let closes = 0;
+    let countAtClose = -1;
+    const count = () => chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    for (const handle of NONSENSE) assert.equal(library.linkFd(handle), Status.badHandle);
+    const fd = library.linkFd(other);
+    assert.ok(fd >= 0);
+    const watch = await library.stream(fd, (bytes) => chunks.push(bytes), () => {
+      closes++;
+      countAtClose = count();
+    });
+    watch.unref();
+    watch.ref();
+    const eventFd = libc.eventfd();
+    let sent = 0;
+    for (let i = 0; i < 200; i++) {
+      const bytes = new Uint8Array(1000).fill(i);
+      let at = 0;
+      await eventually("room", () => {
+        const rest = bytes.subarray(at);
+        // A runtime's read drops descriptors.
+        const status = library.linkSend(one, rest, rest.length, Int32Array.of(eventFd), i % 50 === 0 ? 1 : 0);
+        if (status > 0) at += status;
+        return at === bytes.length;
+      });
+      sent += at;
+    }
+    libc.close(eventFd);
+    await eventually("all bytes", () => count() === sent);
+    const whole = chunks.flatMap((chunk) => [...chunk]);
+    assert.ok(whole.every((byte, i) => byte === Math.floor(i / 1000)), "no chunk's memory was written again");
+    // The duplicate and the link are one socket: what one reads, the other does not.
+    assert.equal(library.linkReceive(other, new Uint8Array(8), 8, new Uint32Array(1), 0), Status.wouldBlock);
+    assert.equal(closes, 0);
+    library.linkSend(one, utf8("end"), 3, new Int32Array(1), 0);
+    library.close(one);
+    await eventually("the close", () => closes === 1);
+    assert.equal(countAtClose, sent + 3);
+    watch.close();
+
+    const [third, fourth] = linkPair(held, library);
+    const second = await library.stream(library.linkFd(fourth), () => assert.fail("it was stopped"), () => closes++);
+    second.close();
+    library.linkSend(third, utf8("x"), 1, new Int32Array(1), 0);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(closes, 1, "no close for one's own close");
+    for (const link of [third, fourth]) library.close(link);
+    await settlesAt("self", before);
+  },
+);
+
 guarded("Native.ringCreate() refuses sizes that are none", async () => {
   const library = await native();
   const id = new Uint8Array(16);

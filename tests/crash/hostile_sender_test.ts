@@ -219,7 +219,7 @@ guarded("setupConsumer() ends with the deadline, the signal or the link, when no
 
 guarded("setupConsumer() fails with CONNECT_PROTOCOL when the link closes without an answer", async (held) => {
   const { native, path, sender, before } = await openStage(held);
-  const connecting = setupConsumer(path, { connectTimeoutMs: 20_000 });
+  const connecting = setupConsumer(path, { connectTimeoutMs: 20_000, protocol: "native" });
   connecting.catch(() => {});
   const { link, wake } = await sender.acceptHello();
   link.close();

@@ -34,7 +34,7 @@ const V9_SUBSCRIBE = concat(Uint8Array.of(28, 0, 0, 0, 9, 1, 255), new Uint8Arra
 const NO_HELLOS: readonly (readonly [name: string, bytes: Uint8Array, wakes: number])[] = [
   ["20 random bytes", noise(20, 1), 0],
   ["5,000 random bytes with a descriptor", noise(5000, 2), 1],
-  ["a SUBSCRIBE of version 9", V9_SUBSCRIBE, 0],
+  ["a message of version 9 that is none", Uint8Array.of(4, 0, 0, 0, 9, 1, 255, 0), 0],
   ["a wrong magic", message(LinkKind.hello, helloBody(), { magic: 0x12345678 }), 1],
   ["a body announced beyond the limit", message(LinkKind.hello, helloBody(), { bodyLength: 0xffffffff }), 1],
   ["a hello without a descriptor", hello(), 0],

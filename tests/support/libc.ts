@@ -15,7 +15,17 @@ interface Libc {
   close(fd: number): number;
   open(path: Buffer, flags: number, mode: number): number;
   socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, address: Buffer, length: number): number;
+  listen(fd: number, backlog: number): number;
+  connect(fd: number, address: Buffer, length: number): number;
+  accept4(fd: number, address: null, length: null, flags: number): number;
+  sendmsg(fd: number, message: Buffer, flags: number): number | bigint;
+  recvmsg(fd: number, message: Buffer, flags: number): number | bigint;
+  read(fd: number, buffer: Buffer, size: bigint): number | bigint;
+  write(fd: number, buffer: Buffer, size: bigint): number | bigint;
   eventfd(value: number, flags: number): number;
+  pipe2(pair: Buffer, flags: number): number;
+  mkfifo(path: Buffer, mode: number): number;
   setgid(gid: number): number;
   setuid(uid: number): number;
 }
@@ -30,7 +40,17 @@ const SYMBOLS = {
   close: [["i32"], "i32"],
   open: [["buffer", "i32", "u32"], "i32"],
   socket: [["i32", "i32", "i32"], "i32"],
+  bind: [["i32", "buffer", "u32"], "i32"],
+  listen: [["i32", "i32"], "i32"],
+  connect: [["i32", "buffer", "u32"], "i32"],
+  accept4: [["i32", "pointer", "pointer", "i32"], "i32"],
+  sendmsg: [["i32", "buffer", "i32"], "i64"],
+  recvmsg: [["i32", "buffer", "i32"], "i64"],
+  read: [["i32", "buffer", "u64"], "i64"],
+  write: [["i32", "buffer", "u64"], "i64"],
   eventfd: [["u32", "i32"], "i32"],
+  pipe2: [["buffer", "i32"], "i32"],
+  mkfifo: [["buffer", "u32"], "i32"],
   setgid: [["u32"], "i32"],
   setuid: [["u32"], "i32"],
 } as const;
@@ -77,6 +97,14 @@ const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8, FUTURE_WRITE: 16 } as cons
 export const SEALS_SIZE: number = SEAL.SEAL | SEAL.SHRINK | SEAL.GROW;
 export const SEALS_RING: number = SEALS_SIZE | SEAL.FUTURE_WRITE;
 
+/** Where a buffer lies, for the structures that point to others. It must stay referenced for as long. */
+export function addressOf(buffer: Uint8Array): bigint {
+  const address: number | bigint = runtime === undefined
+    ? ffi.ptr(buffer)
+    : runtime.UnsafePointer.value(runtime.UnsafePointer.of(buffer));
+  return BigInt(address);
+}
+
 /** An unsealed memfd of that size. */
 export function memfd(size: number): number {
   const fd = done(libc().memfd_create(text("hostile"), 2 | 1), "memfd_create"); // MFD_ALLOW_SEALING | MFD_CLOEXEC
@@ -118,8 +146,29 @@ export function openFile(path: string): number {
   return done(libc().open(text(path), 2 | 0o100, 0o600), "open"); // O_RDWR | O_CREAT
 }
 
+/** What is at the path, for reading and writing; -1 if it can't be opened. */
+export function openExisting(path: string): number {
+  return libc().open(text(path), 2 | 0o2000000, 0); // O_RDWR | O_CLOEXEC
+}
+
 export function eventfd(): number {
   return done(libc().eventfd(0, 0o4000), "eventfd"); // EFD_NONBLOCK
+}
+
+/** An eventfd on which a read waits. */
+export function blockingEventfd(): number {
+  return done(libc().eventfd(0, 0), "eventfd");
+}
+
+/** The end to read from, the end to write to. */
+export function pipe(flags: number): [read: number, write: number] {
+  const pair = new Int32Array(2);
+  done(libc().pipe2(pair, flags), "pipe2");
+  return [pair[0]!, pair[1]!];
+}
+
+export function makeFifo(path: string): void {
+  done(libc().mkfifo(text(path), 0o600), "mkfifo");
 }
 
 /** A datagram socket: no stream. */

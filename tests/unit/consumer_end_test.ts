@@ -46,6 +46,7 @@ test("metrics can be asked for before, during and after", async () => {
     frames: 0,
     bytes: 0,
     lost: 0,
+    undecodable: 0,
     parks: 0,
     discarded: { updates: 0, transactions: 0, slots: 0 },
     ring: { capacityBytes: CAPACITY_BYTES, usedBytes: 0 },

@@ -30,6 +30,9 @@ test("setupConsumer() refuses an option that is not what it must be, before it l
     [{ connectTimeoutMs: 2 ** 31 }, "RangeError", /connectTimeoutMs/],
     [{ requestTimeoutMs: 0 }, "RangeError", /requestTimeoutMs/],
     [{ requestTimeoutMs: 2 ** 31 }, "RangeError", /requestTimeoutMs/],
+    [{ protocol: "v8" }, "TypeError", /protocol must be one of auto, native, v9, not v8/],
+    [{ v9PingMs: 0 }, "RangeError", /v9PingMs/],
+    [{ v9IdleMs: NaN }, "RangeError", /v9IdleMs/],
   ];
   for (const [options, name, message] of rows) {
     await assert.rejects(
@@ -70,6 +73,18 @@ test("setupConsumer() says that no sender is there", async () => {
   for (const [path, expected] of rows) await assert.rejects(within(setupConsumer(path), "a refusal"), expected, path);
   mkdirSync(join(place.directory, "d"));
   await assert.rejects(setupConsumer(join(place.directory, "d")), { name: "QlasterError" });
+});
+
+test("setupConsumer() speaks the native protocol where it can, and version 9 where it is told to", async () => {
+  await using place = new Place();
+  const sender = await place.sender();
+  for (const [protocol, spoken] of [["auto", "native"], ["native", "native"], ["v9", "v9"]] as const) {
+    const consumer = await place.consumer({ protocol });
+    assert.equal(consumer.protocol, spoken);
+    sender.publishSlot({ slot: 7n, parent: 6n, status: "processed" });
+    const update = await within(consumer.next(), "a slot");
+    assert.equal(update?.kind === "slot" && update.slot, 7n);
+  }
 });
 
 test("setupConsumer() finds nobody after its sender was closed", async () => {
@@ -169,7 +184,7 @@ test("setupConsumer() says when the other side closed without an answer", async 
   await using place = new Place();
   const native = await load();
   using fake = new FakeSender(native, place.path);
-  const connecting = place.consumer();
+  const connecting = place.consumer({ protocol: "native" });
   const link = await fake.accept();
   await until(
     () => native.linkReceive(link, new Uint8Array(256), 256, new Uint32Array(5), 0) < -4099 || true,

@@ -32,6 +32,11 @@ const EXPECTED: Record<keyof typeof Status, string> = {
   handlesExhausted: "SYSTEM",
   memoryLimit: "MEMORY_LIMIT",
   consumersLimit: "SYSTEM",
+  v9Version: "V9_VERSION",
+  v9Tag: "V9_TAG",
+  v9Malformed: "V9_MALFORMED",
+  v9TooLarge: "V9_PAYLOAD_TOO_LARGE",
+  v9Decode: "V9_DECODE",
   badHandle: "INVARIANT",
   badArgument: "RangeError",
   pathTooLong: "RangeError",
@@ -69,7 +74,7 @@ test("describeStatus() and errorFromStatus() survive a number that nobody knows"
 
 test("ERRORS has a cause and a cure for each code, as sentences without a full stop", () => {
   for (const [code, row] of Object.entries(ERRORS)) {
-    assert.match(code, /^[A-Z]+(_[A-Z]+)*$/);
+    assert.match(code, /^[A-Z][A-Z0-9]*(_[A-Z]+)*$/);
     assert.equal(row.length, 2, code);
     assert.match(row[0], /^[A-Z].*[^.\s]$/, code);
     assert.match(row[1], /^[a-z].*[^.\s]$/, code);

@@ -110,6 +110,7 @@ test("consumers() shows each present consumer, oldest first", async () => {
   assert.deepEqual({ ...first, connectedAt: 0, parked: false }, {
     id: 1,
     name: "ä first",
+    protocol: "native",
     pid: process.pid,
     uid: native.uid(),
     connectedAt: 0,

@@ -38,6 +38,14 @@ test("setupSender() refuses an option out of range, names it, and leaves nothing
     [{ handshakeTimeoutMs: 1.5 }, "RangeError", /handshakeTimeoutMs/],
     [{ uids: [-1] }, "RangeError", /uids/],
     [{ uids: [0, 2 ** 32] }, "RangeError", /uids/],
+    [{ v9: { slotsMax: 0 } }, "RangeError", /v9.slotsMax must be .* 1 to 255, not 0/],
+    [{ v9: { slotsMax: 256 } }, "RangeError", /v9.slotsMax/],
+    [{ v9: { idleTimeoutMs: 0 } }, "RangeError", /v9.idleTimeoutMs/],
+    [{ v9: { ring: "shm" } }, "TypeError", /v9.ring must be "memfd" or "file", not shm/],
+    [{ v9: { ringDirectory: "" } }, "TypeError", /v9.ringDirectory must be a non-empty string/],
+    [{ v9: { ringDirectory: "/a\0b" } }, "TypeError", /v9.ringDirectory/],
+    [{ v9: { ringDirectory: `/${"x".repeat(950)}` } }, "RangeError", /v9.ringDirectory must be .* 1 to 950, not 951/],
+    [{ v9: { slotStatuses: ["done"] } }, "TypeError", /Each of v9.slotStatuses must be one of processed, .* not done/],
     [{ path: `${place.path}\0` }, "RangeError", /an argument is out of range/],
     [{ path: join(place.directory, "x".repeat(100)) }, "RangeError", /the path has too many bytes/],
   ];
@@ -62,7 +70,11 @@ test("setupSender() takes the ends of each range", async () => {
       consumersMax: 1024,
       handshakeTimeoutMs: 3_600_000,
       uids: [0, 2 ** 32 - 1],
+      timings: true,
+      v9: { slotsMax: 255, idleTimeoutMs: 86_400_000, slotStatuses: [], ring: "memfd", sharedTokens: true },
     },
+    { v9: { slotsMax: 1, idleTimeoutMs: 1, ring: "file", ringDirectory: `/${"x".repeat(949)}` } },
+    { v9: false },
   ];
   for (const options of rows) {
     await using sender = await setupSender({ path: place.path, ...options });

@@ -211,9 +211,21 @@ pub const ConsumerEnd = struct {
         return 0;
     }
 
-    pub fn destroy(end: *ConsumerEnd) void {
+    /// Lets everything go but the addresses.
+    pub fn retire(end: *ConsumerEnd) Code {
+        end.closeWake();
+        return end.file.retire();
+    }
+
+    fn closeWake(end: *ConsumerEnd) void {
         if (end.relay_entry) |entry| relay.remove(entry);
+        end.relay_entry = null;
         if (end.wake_fd >= 0) _ = platform.closeForeign(end.wake_fd);
+        end.wake_fd = -1;
+    }
+
+    pub fn destroy(end: *ConsumerEnd) void {
+        end.closeWake();
         end.file.destroy();
     }
 };

@@ -324,13 +324,15 @@ pub const Joined = struct {
     }
 
     /// Puts private zeros in the place of everything: the shared memory is let go, the addresses stay taken.
-    pub fn retire(joined: *const Joined) Code {
+    pub fn retire(joined: *Joined) Code {
+        if (joined.fd >= 0) _ = platform.close(joined.fd);
+        joined.fd = -1;
         return platform.overlay(joined.address, joined.total_size, true).code;
     }
 
     pub fn destroy(joined: *Joined) void {
         platform.unmap(joined.address, joined.total_size);
-        _ = platform.close(joined.fd);
+        if (joined.fd >= 0) _ = platform.close(joined.fd);
         joined.fd = -1;
     }
 };

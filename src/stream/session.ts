@@ -1,0 +1,47 @@
+/**
+ * What a consumer needs of whatever protocol it speaks: to ask, to hear of the end, to let go.
+ * May touch: types only. The two implementations: native_session.ts, and ../v9/session.ts for wire version 9.
+ * The reading part is the same for both (reader.ts): whoever reads does not know who asks.
+ *
+ * @module
+ */
+
+import type { EndReason, ReadonlyUint8Array, SubscriptionAck } from "../types.ts";
+
+/** Keys as bytes, checked. */
+export interface KeyLists {
+  readonly accounts: readonly ReadonlyUint8Array[];
+  readonly owners: readonly ReadonlyUint8Array[];
+  readonly transactions: boolean;
+}
+
+/** Who hears of what a session notices. */
+export interface SessionHost {
+  /** There may be something in the ring: who sleeps looks again. */
+  onWake(): void;
+  /** Nothing more comes than what is in the ring: it is over once that has been read. */
+  onEnd(reason: EndReason): void;
+}
+
+/** The asking part of one connection. */
+export interface Session {
+  readonly protocol: "native" | "v9";
+  /** From here on events go to `host`; those that came before come now. */
+  start(host: SessionHost): void;
+  /** Asked before each question: something to wait for while it is uncertain whether the sender still serves us. */
+  doubt(): Promise<void> | undefined;
+  /** @throws {QlasterError} `SUBSCRIBE_REFUSED`, `CONNECT_TIMEOUT`; what `rejectAll` was given. */
+  subscribe(request: KeyLists): Promise<SubscriptionAck>;
+  /** Resolves when the sender has answered. @throws as `subscribe` */
+  ping(): Promise<void>;
+  /** No question that waits will be answered. */
+  rejectAll(error: unknown): void;
+  /** What is known of an end beyond its reason, and what to do, for the error's text. */
+  explain(reason: EndReason): string | undefined;
+  ref(): void;
+  unref(): void;
+  /** Takes leave of the sender. Never throws. */
+  goodbye(): void;
+  /** Closes everything but the ring. */
+  close(): void;
+}

@@ -1,0 +1,293 @@
+/**
+ * What a sender does for peers of wire version 9: slots with tokens, who may use which, when they end.
+ * May touch: rings of version 9 through the native library, one timer. May not touch: sockets; the fan-out; they are the
+ * peers' and the sender's.
+ * Better than the original: a closed socket frees its slots at once, a token belongs to the connection that got it, an
+ * answer that never reached anybody is taken back, and silence ends a slot also when nothing is published.
+ *
+ * @module
+ */
+
+import process from "node:process";
+import { ShaqHeader, Status, V9_SLOT_NONE, V9Created } from "../native/abi.generated.ts";
+import type { Native } from "../native/native.ts";
+import { errorFromStatus } from "../errors.ts";
+import type { Link } from "../stream/link.ts";
+import type { EndReason, SlotStatus, SlotToken } from "../types.ts";
+import { IdleClock } from "./idle_clock.ts";
+import type { FrameCutter, SubscribeV9 } from "./messages.ts";
+import { type OpenedSlot, V9Peer, type V9PeerEvents } from "./peer.ts";
+import { V9Slot } from "./slot.ts";
+
+/** Connections without a slot. One more ends the oldest, so that they can't use up our descriptors. */
+const PEERS_WITHOUT_SLOT_MAX = 256;
+/** How often silence is looked for: four times in its limit, within these bounds, in milliseconds. */
+const SWEEP_MS_MIN = 10;
+const SWEEP_MS_MAX = 1000;
+
+const utf8 = new TextEncoder();
+const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** How peers of version 9 are served. */
+export interface V9ServerOptions {
+  readonly slotsMax: number;
+  readonly ring: "memfd" | "file";
+  /** Undefined for the default place. */
+  readonly ringDirectory: string | undefined;
+  readonly idleTimeoutMs: number;
+  readonly sharedTokens: boolean;
+  readonly slotStatuses: ReadonlySet<SlotStatus>;
+  readonly ringCapacityBytes: number;
+  readonly memoryMaxBytes: number;
+}
+
+/** What the server asks and tells its sender. */
+export interface V9ServerEvents {
+  nextId(): number;
+  /** Bytes of shared memory that all consumers take. */
+  memoryBytes(): number;
+  /** A slot that is to get frames from here on, though its consumer does not know of it yet. */
+  onOpen(slot: V9Slot): void;
+  /** Adds to a slot's filter. Throws if there are too many keys. */
+  subscribe(slot: V9Slot, request: SubscribeV9): void;
+  /** A slot's consumer was told of it. */
+  onGranted(slot: V9Slot): void;
+  onSubscribed(slot: V9Slot, request: SubscribeV9, receivedAt: number): void;
+  /** A slot has to end: its `close` is the sender's to call. */
+  onEnd(slot: V9Slot, reason: EndReason): void;
+}
+
+/** Bytes of one slot's ring and its header. */
+export function slotBytes(ringCapacityBytes: number): number {
+  return ringCapacityBytes + ShaqHeader.size;
+}
+
+/** Where ring files are made unless an option says otherwise. */
+function defaultDirectory(): string {
+  // Elsewhere not TMPDIR: reading it takes a permission.
+  return `${process.platform === "linux" ? "/dev/shm" : "/tmp"}/qlaster-${process.pid}`;
+}
+
+/** All of one sender's peers and slots. */
+export class V9Server implements V9PeerEvents {
+  /** Connections that never got a slot. */
+  refused = 0;
+  /** Slots granted. */
+  granted = 0;
+
+  readonly #native: Native;
+  readonly #options: V9ServerOptions;
+  readonly #events: V9ServerEvents;
+  readonly #peers = new Set<V9Peer>();
+  /** By index. */
+  readonly #slots: (V9Slot | undefined)[];
+  readonly #sweepMs: number;
+  readonly #clock: IdleClock;
+  #slotCount = 0;
+  #lastGeneration = 0;
+  #sweep: ReturnType<typeof setInterval> | undefined;
+  #isRef = true;
+  #isClosed = false;
+
+  constructor(native: Native, options: V9ServerOptions, events: V9ServerEvents) {
+    this.#native = native;
+    this.#options = options;
+    this.#events = events;
+    this.#slots = Array(options.slotsMax).fill(undefined);
+    this.#sweepMs = Math.min(SWEEP_MS_MAX, Math.max(SWEEP_MS_MIN, options.idleTimeoutMs / 4));
+    this.#clock = new IdleClock(this.#sweepMs, performance.now());
+  }
+
+  /** Removes ring files of senders that were killed. */
+  clean(): void {
+    this.#native.v9Clean(new Uint8Array(1), 0);
+    const { ringDirectory } = this.#options;
+    if (ringDirectory === undefined) return;
+    const bytes = utf8.encode(ringDirectory);
+    this.#native.v9Clean(bytes, bytes.length);
+  }
+
+  /** Takes over a connection. @param bodies Its first messages. @param cutter Holds what came behind them. */
+  accept(link: Link, bodies: readonly Uint8Array[], cutter: FrameCutter): void {
+    const peer = new V9Peer(this.#native, link, cutter, this);
+    this.#peers.add(peer);
+    if (this.#isClosed) return peer.close("sender-closed");
+    if (!this.#isRef) peer.unref();
+    const idle = [...this.#peers].filter(({ slots }) => slots.size === 0);
+    if (idle.length > PEERS_WITHOUT_SLOT_MAX) idle[0]!.close("evicted");
+    void peer.start(bodies);
+  }
+
+  // For peers
+
+  find(peer: V9Peer, token: SlotToken): V9Slot | undefined {
+    const slot = this.#slots[token.slotIndex];
+    if (slot === undefined || slot.token.generation !== token.generation) return undefined;
+    if (slot.owner !== peer && !this.#options.sharedTokens) return undefined;
+    const now = this.#clock.now(performance.now());
+    if (this.#isStale(slot, now)) {
+      this.#events.onEnd(slot, "idle");
+      return undefined;
+    }
+    slot.touch(now);
+    return slot;
+  }
+
+  open(peer: V9Peer, request: SubscribeV9): OpenedSlot | undefined {
+    const { ringCapacityBytes: capacityBytes, memoryMaxBytes, slotStatuses } = this.#options;
+    // A consumer that asks again has not understood the last answer, and will never use it.
+    for (const slot of peer.slots) if (slot.isOrphan) this.#events.onEnd(slot, "idle");
+    const generation = BigInt(++this.#lastGeneration); // counts attempts, as the original's does
+    const slotIndex = this.#freeIndex();
+    if (slotIndex === undefined || this.#events.memoryBytes() + slotBytes(capacityBytes) > memoryMaxBytes) {
+      return undefined;
+    }
+    const token = { slotIndex, generation };
+    const { ring, path, wakeFd } = this.#createRing(peer, token);
+    const slot = new V9Slot(this.#native, {
+      id: this.#events.nextId(),
+      name: "",
+      peer: peer.identity,
+      ring,
+      capacityBytes,
+      memoryBytes: slotBytes(capacityBytes),
+      token,
+      owner: peer,
+      slotStatuses,
+      isUnclaimed: request.token !== undefined,
+      seenAt: this.#clock.now(performance.now()),
+    }, () => this.#onSlotClosed(slot));
+    this.#slots[slotIndex] = slot;
+    this.#slotCount++;
+    peer.slots.add(slot);
+    this.#startSweep();
+    try {
+      this.#events.onOpen(slot);
+      this.#events.subscribe(slot, request);
+    } catch (error) {
+      this.#native.fdClose(wakeFd);
+      throw error;
+    }
+    return { slot, path, wakeFd };
+  }
+
+  subscribe(slot: V9Slot, request: SubscribeV9): void {
+    this.#events.subscribe(slot, request);
+  }
+
+  onGranted(slot: V9Slot): void {
+    this.granted++;
+    this.#events.onGranted(slot);
+  }
+
+  onSubscribed(slot: V9Slot, request: SubscribeV9, receivedAt: number): void {
+    this.#events.onSubscribed(slot, request, receivedAt);
+  }
+
+  onClosed(peer: V9Peer, reason: EndReason): void {
+    this.#peers.delete(peer);
+    if (!peer.wasGranted) this.refused++;
+    for (const slot of peer.slots) this.#events.onEnd(slot, reason);
+  }
+
+  // Slots
+
+  #onSlotClosed(slot: V9Slot): void {
+    this.#slots[slot.token.slotIndex] = undefined;
+    this.#slotCount--;
+    slot.owner.slots.delete(slot);
+    if (this.#slotCount === 0) this.#stopSweep();
+  }
+
+  /** The lowest free place; slots whose time is over make room on the way. */
+  #freeIndex(): number | undefined {
+    const now = this.#clock.now(performance.now());
+    for (let index = 0; index < this.#slots.length; index++) {
+      const slot = this.#slots[index];
+      if (slot !== undefined && this.#isStale(slot, now)) this.#events.onEnd(slot, "idle");
+      if (this.#slots[index] === undefined) return index;
+    }
+    return undefined;
+  }
+
+  /** A ring where the peer can open it: in memory, else as a file. */
+  #createRing(peer: V9Peer, token: SlotToken): { ring: number; path: string; wakeFd: number } {
+    const created = new Uint8Array(V9Created.size);
+    const create = (directory: string) => {
+      const bytes = utf8.encode(directory);
+      const { slotIndex, generation } = token;
+      const { ringCapacityBytes } = this.#options;
+      const room = bytes.length === 0 ? new Uint8Array(1) : bytes;
+      return this.#native.v9RingCreate(
+        room,
+        bytes.length,
+        slotIndex,
+        Number(generation),
+        ringCapacityBytes,
+        created,
+      );
+    };
+    // The path of memory leads through our pid, which means something else in another namespace.
+    const isSeen = this.#native.v9SameNamespace(peer.identity.pid) === 1;
+    let ring: number = Status.unsupported;
+    if (this.#options.ring === "memfd" && isSeen) ring = create("");
+    if (ring === Status.unsupported) ring = create(this.#options.ringDirectory ?? defaultDirectory());
+    if (ring < 0) throw errorFromStatus(ring, `Cannot create a ring of ${this.#options.ringCapacityBytes} bytes`);
+    const view = new DataView(created.buffer);
+    const pathLength = view.getUint32(V9Created.pathLength, true);
+    return {
+      ring,
+      path: text.decode(created.subarray(V9Created.path, V9Created.path + pathLength)),
+      wakeFd: view.getInt32(V9Created.wakeFd, true),
+    };
+  }
+
+  // Silence
+
+  #isStale(slot: V9Slot, now: number): boolean {
+    return now - slot.seenAt > this.#options.idleTimeoutMs;
+  }
+
+  #startSweep(): void {
+    if (this.#sweep !== undefined) return;
+    this.#clock.tick(performance.now()); // time without slots counts for nobody
+    this.#sweep = setInterval(() => this.#onSweep(), this.#sweepMs);
+    (this.#sweep as unknown as { unref?: () => void }).unref?.();
+  }
+
+  #stopSweep(): void {
+    clearInterval(this.#sweep);
+    this.#sweep = undefined;
+  }
+
+  #onSweep(): void {
+    const nowMs = performance.now();
+    if (!this.#clock.tick(nowMs)) return;
+    const now = this.#clock.now(nowMs);
+    for (const slot of this.#slots) {
+      if (slot !== undefined && this.#isStale(slot, now)) this.#events.onEnd(slot, "idle");
+    }
+  }
+
+  // Life
+
+  ref(): void {
+    this.#isRef = true;
+    for (const peer of this.#peers) peer.ref();
+  }
+
+  unref(): void {
+    this.#isRef = false;
+    for (const peer of this.#peers) peer.unref();
+  }
+
+  /** Ends all slots and connections. */
+  close(): void {
+    this.#isClosed = true;
+    for (const peer of [...this.#peers]) peer.close("sender-closed");
+    this.#stopSweep();
+  }
+}
+
+/** Most slots that a sender can have: their index is a byte, whose greatest value means none. */
+export const SLOTS_MAX: number = V9_SLOT_NONE;
