@@ -537,8 +537,8 @@ export fn qlaster_v9_clean(directory: ?[*]const u8, length: u32) Code {
     return v9_ring_file.clean(text);
 }
 
-export fn qlaster_v9_same_namespace(pid: i32) Code {
-    return if (v9_ring_file.sameNamespace(pid)) 1 else 0;
+export fn qlaster_v9_reaches(pid: i32) Code {
+    return if (v9_ring_file.reaches(pid)) 1 else 0;
 }
 
 /// One native frame as the body of a frame of version 9. Returns its length; `too_large`: `out` is too short.

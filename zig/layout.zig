@@ -603,7 +603,7 @@ pub const symbols = [_]Symbol{
     .{ .name = "qlaster_v9_ring_present", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_v9_relay", .parameters = &.{ .u32, .i32 }, .result = .i32 },
     .{ .name = "qlaster_v9_clean", .parameters = &.{ .buffer, .u32 }, .result = .i32 },
-    .{ .name = "qlaster_v9_same_namespace", .parameters = &.{.i32}, .result = .i32 },
+    .{ .name = "qlaster_v9_reaches", .parameters = &.{.i32}, .result = .i32 },
     .{ .name = "qlaster_v9_encode", .parameters = &.{ .buffer, .u32, .buffer, .u32, .u32, .buffer, .u32 }, .result = .i32 },
     .{ .name = "qlaster_v9_decode", .parameters = &.{ .buffer, .u32, .buffer, .buffer, .u32 }, .result = .i32 },
 };

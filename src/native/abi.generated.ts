@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 2472746828;
+export const ABI_HASH = 4290460687;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -418,7 +418,7 @@ export const SYMBOLS = {
   v9RingPresent: ["qlaster_v9_ring_present", ["u32"], "i32"],
   v9Relay: ["qlaster_v9_relay", ["u32", "i32"], "i32"],
   v9Clean: ["qlaster_v9_clean", ["buffer", "u32"], "i32"],
-  v9SameNamespace: ["qlaster_v9_same_namespace", ["i32"], "i32"],
+  v9Reaches: ["qlaster_v9_reaches", ["i32"], "i32"],
   v9Encode: ["qlaster_v9_encode", ["buffer", "u32", "buffer", "u32", "u32", "buffer", "u32"], "i32"],
   v9Decode: ["qlaster_v9_decode", ["buffer", "u32", "buffer", "buffer", "u32"], "i32"],
 } as const;

@@ -227,10 +227,10 @@ export class V9Server implements V9PeerEvents {
         created,
       );
     };
-    // The path of memory leads through our pid, which means something else in another namespace.
-    const isSeen = this.#native.v9SameNamespace(peer.identity.pid) === 1;
+    // The path of memory leads through our pid, which means something else in another namespace, and which the kernel
+    // opens only to who may look into us.
     let ring: number = Status.unsupported;
-    if (this.#options.ring === "memfd" && isSeen) ring = create("");
+    if (this.#options.ring === "memfd" && this.#native.v9Reaches(peer.identity.pid) === 1) ring = create("");
     if (ring === Status.unsupported) ring = create(this.#options.ringDirectory ?? defaultDirectory());
     if (ring < 0) throw errorFromStatus(ring, `Cannot create a ring of ${this.#options.ringCapacityBytes} bytes`);
     const view = new DataView(created.buffer);

@@ -35,7 +35,7 @@ class Fake implements Disposable {
   readonly closedFds: number[] = [];
   /** What v9RingCreate says to memory. */
   memoryStatus = 0;
-  inNamespace = 1;
+  reaches = 1;
   memoryBytes = 0;
   releasedBytes = 0;
   sendsWork = true;
@@ -63,7 +63,7 @@ class Fake implements Disposable {
         created.set(new TextEncoder().encode(PATH), V9Created.path);
         return ++this.#rings;
       },
-      v9SameNamespace: () => this.inNamespace,
+      v9Reaches: () => this.reaches,
       ringInfo: (_ring: number, info: Float64Array) => {
         info[3] = this.releasedBytes;
         return 0;
@@ -221,12 +221,12 @@ test("the time before the first slot counts for nobody, however long it was", ()
   assert.deepEqual(fake.ends, []);
 });
 
-test("a ring is memory where the consumer sees our pids, else a file", () => {
+test("a ring is memory where the consumer can open ours, else a file", () => {
   using fake = new Fake({ ringDirectory: "/rings" });
   fake.connect(subscribe());
-  fake.inNamespace = 0;
+  fake.reaches = 0;
   fake.connect(subscribe());
-  fake.inNamespace = 1;
+  fake.reaches = 1;
   fake.memoryStatus = Status.unsupported;
   fake.connect(subscribe());
   assert.deepEqual(fake.directories, ["", "/rings", "", "/rings"]);

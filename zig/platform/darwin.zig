@@ -605,7 +605,7 @@ pub fn isDumpable() bool {
 }
 
 /// There are no namespaces here.
-pub fn sameNamespace(pid: i32) bool {
+pub fn canOpenOurDescriptors(pid: i32) bool {
     return pid > 0;
 }
 

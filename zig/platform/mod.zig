@@ -118,7 +118,7 @@ pub const allocate = system.allocate;
 pub const hasHugePages = system.hasHugePages;
 pub const isShrinkSealed = system.isShrinkSealed;
 pub const isDumpable = system.isDumpable;
-pub const sameNamespace = system.sameNamespace;
+pub const canOpenOurDescriptors = system.canOpenOurDescriptors;
 pub const processExists = system.processExists;
 
 /// What only Linux has. Who uses it asks `is_linux` at comptime.

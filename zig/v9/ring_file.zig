@@ -416,9 +416,9 @@ fn joinFile(uid: u32, scratch_size: u32, out: *Joined) Code {
     return 0;
 }
 
-/// Whether that process is in our pid namespace, so that a path of ours below /proc means the same to it.
-pub fn sameNamespace(pid: i32) bool {
-    return platform.sameNamespace(pid);
+/// Whether memory that we make without a file is within that process's reach: it has to open it by our path below /proc.
+pub fn reaches(pid: i32) bool {
+    return platform.canOpenOurDescriptors(pid);
 }
 
 // Leftovers: what a sender that was killed could not remove.

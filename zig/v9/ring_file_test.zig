@@ -577,10 +577,87 @@ test "another process of the same user joins a ring without a file, and sees its
     try testing.expectEqual(0, waitFor(@intCast(pid)));
 }
 
-test "the pid namespace: our own and our children's, not that of nobody" {
+test "reaches: ourselves and our equals, not nobody" {
     if (!is_linux) return error.SkipZigTest;
-    try testing.expect(ring_file.sameNamespace(platform.getPid()));
-    try testing.expect(!ring_file.sameNamespace(0));
-    try testing.expect(!ring_file.sameNamespace(-1));
-    try testing.expect(!ring_file.sameNamespace(999_999_999));
+    try testing.expect(ring_file.reaches(platform.getPid()));
+    try testing.expect(!ring_file.reaches(0));
+    try testing.expect(!ring_file.reaches(-1));
+    try testing.expect(!ring_file.reaches(999_999_999));
+}
+
+const Right = enum {
+    same,
+    no_capabilities,
+    none_effective,
+    only_ptrace,
+    another_group,
+    another_user,
+    another_user_with_ptrace,
+    another_user_with_ptrace_and_search,
+};
+
+/// Takes rights away from this process. False: it has none to give.
+fn become(right: Right) bool {
+    const sys_ptrace = 1 << 19;
+    const dac_read_search = 1 << 2;
+    const nobody = 65534;
+    if (right != .same and linux.geteuid() != 0) return false;
+    if (right == .another_group and linux.setgid(nobody) != 0) return false;
+    if (right == .another_user or right == .another_user_with_ptrace or right == .another_user_with_ptrace_and_search) {
+        const keep_capabilities = 8;
+        if (linux.prctl(keep_capabilities, 1, 0, 0, 0) != 0) return false;
+        if (linux.setuid(nobody) != 0) return false;
+    }
+    const effective: u32, const permitted: u32 = switch (right) {
+        .same => return true,
+        .another_user, .no_capabilities, .another_group => .{ 0, 0 },
+        .none_effective => .{ 0, sys_ptrace },
+        .only_ptrace, .another_user_with_ptrace => .{ sys_ptrace, sys_ptrace },
+        .another_user_with_ptrace_and_search => .{ sys_ptrace | dac_read_search, sys_ptrace | dac_read_search },
+    };
+    const Half = extern struct { effective: u32, permitted: u32, inheritable: u32 };
+    const header: extern struct { version: u32, pid: i32 } = .{ .version = 0x2008_0522, .pid = 0 };
+    const halves: [2]Half = .{
+        .{ .effective = effective, .permitted = permitted, .inheritable = 0 },
+        .{ .effective = 0, .permitted = 0, .inheritable = 0 },
+    };
+    if (linux.errno(linux.syscall2(.capset, @intFromPtr(&header), @intFromPtr(&halves))) != .SUCCESS) return false;
+    const set_dumpable = 4; // a change of credentials took it, and with it our look at /proc/<pid>/ns
+    return linux.prctl(set_dumpable, 1, 0, 0, 0) == 0;
+}
+
+test "reaches: says what the kernel says, whatever the other process may do" {
+    if (!is_linux) return error.SkipZigTest;
+    for (std.enums.values(Right)) |right| {
+        var created: Created = undefined;
+        try testing.expectEqual(0, ring_file.create("", 0, 1, 64, &created));
+        defer created.destroy();
+        var told: [2]i32 = undefined;
+        try testing.expectEqual(0, platform.socketPair(&told));
+        defer for (told) |fd| {
+            _ = platform.close(fd);
+        };
+        const pid = linux.fork();
+        if (pid == 0) {
+            // 2: it could not be tried. The child lives until it has been looked at.
+            var verdict: [1]u8 = .{2};
+            if (become(right)) {
+                const opened = platform.openRegular(created.path.bytes[0..created.path.length :0], true);
+                verdict[0] = if (opened.code >= 0) 1 else 0;
+            }
+            _ = linux.write(told[1], &verdict, 1);
+            while (true) _ = linux.syscall4(.ppoll, 0, 0, 0, 0);
+        }
+        const child: i32 = @intCast(pid);
+        defer _ = waitFor(child);
+        defer _ = linux.kill(child, .KILL);
+        var verdict: [1]u8 = undefined;
+        while (linux.errno(linux.read(told[0], &verdict, 1)) == .AGAIN) platform.threadYield();
+        if (verdict[0] == 2) continue;
+        testing.expectEqual(verdict[0] == 1, ring_file.reaches(child)) catch |failed| {
+            std.debug.print("with {s}\n", .{@tagName(right)});
+            return failed;
+        };
+        if (right == .same) try testing.expectEqual(1, verdict[0]);
+    }
 }
