@@ -43,6 +43,7 @@ export type {
   AddressLike,
   Brand,
   ConsumerEvent,
+  RefusedEvent,
   ConsumerInfo,
   EncodedString,
   EndReason,

@@ -235,7 +235,22 @@ export interface SubscriptionEvent {
   readonly receivedAt: number;
 }
 
-/** A consumer came or went. */
+/** Somebody connected and got no ring: refused, too late, or gone before. Counted in `SenderMetrics.refused`. */
+export interface RefusedEvent {
+  /** Tells the events apart. */
+  readonly type: "refused";
+  /** What it spoke; undefined if that can't be known, such as when it said nothing. */
+  readonly protocol: "native" | "v9" | undefined;
+  /** As the kernel reports it, 0 if unknown. Information only. */
+  readonly pid: number;
+  /** The user that it runs as, by the kernel's word; -1 if unknown. */
+  readonly uid: number;
+  /** Why, for people: with the numbers and options that matter. Its wording is no promise. */
+  readonly reason: string;
+}
+
+/** A consumer came or went, or somebody did not become one. */
 export type ConsumerEvent =
   | { readonly type: "connected"; readonly consumer: ConsumerInfo }
-  | { readonly type: "disconnected"; readonly consumer: ConsumerInfo; readonly reason: EndReason };
+  | { readonly type: "disconnected"; readonly consumer: ConsumerInfo; readonly reason: EndReason }
+  | RefusedEvent;

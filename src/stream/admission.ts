@@ -18,10 +18,11 @@ import {
 import type { Native } from "../native/native.ts";
 import { errorFromStatus } from "../errors.ts";
 import type { FrameCutter } from "../v9/messages.ts";
+import type { RefusedEvent } from "../types.ts";
 import { encodeRefusal, type Hello } from "../wire/messages.ts";
 import { Connection, connectionBytes, type ConnectionEvents } from "./connection.ts";
 import { Handshake } from "./handshake.ts";
-import { Link } from "./link.ts";
+import { Link, type LinkPeer, type LinkProtocol } from "./link.ts";
 
 /** Connections that have not said hello yet. One more ends the oldest, so that silence can't lock others out. */
 const HANDSHAKES_MAX = 256;
@@ -29,6 +30,9 @@ const HANDSHAKES_MAX = 256;
 const LINK_QUEUE_BYTES_MAX = 64 * 1024;
 /** The user who may do everything anyway. */
 const ROOT_UID = 0;
+/** What those are told who come too late. */
+export const CLOSING = "the sender is closing";
+const NOBODY_KNOWN: LinkPeer = { pid: 0, uid: -1 };
 
 /** Whom a sender admits, and what each gets. */
 export interface AdmissionOptions {
@@ -48,6 +52,7 @@ export interface AdmissionEvents extends ConnectionEvents {
   /** Bytes of shared memory that all consumers take. */
   memoryBytes(): number;
   onConnection(connection: Connection): void;
+  onRefused(event: RefusedEvent): void;
   /** A peer of wire version 9: its link, its first messages, what came behind them. */
   onV9(link: Link, bodies: readonly Uint8Array[], cutter: FrameCutter): void;
 }
@@ -86,27 +91,29 @@ export class Admission {
         queueBytesMax: LINK_QUEUE_BYTES_MAX,
         bodyBytesMax: HelloBody.size + NAME_BYTES_MAX,
       });
-    } catch {
-      this.refused++; // gone already
-      return;
+    } catch (error) {
+      return this.#onRefused(NOBODY_KNOWN, undefined, error instanceof Error ? error.message : String(error));
     }
-    if (this.#isClosed) return this.#refuse(link, Status.endOfStream, "the sender is closing");
-    if (this.#handshakes.size >= HANDSHAKES_MAX) this.#handshakes.values().next().value?.cancel();
-    const mayNative = this.#mayConnect(link);
-    const mayV9 = this.#options.isV9Served && this.#mayOpenMemory(link);
-    if (!mayNative && !mayV9) return this.#refuse(link, ...this.#wrongUid(link));
+    if (this.#isClosed) return this.#refuse(link, undefined, Status.endOfStream, CLOSING);
+    if (this.#handshakes.size >= HANDSHAKES_MAX) {
+      const text = `${HANDSHAKES_MAX} connections had not said anything whole, and this was the oldest of them`;
+      this.#handshakes.values().next().value?.cancel(text);
+    }
+    const noV9 = this.#refusalOfV9(link);
+    if (!this.#mayConnect(link) && noV9 !== undefined) return this.#refuse(link, undefined, ...this.#wrongUid(link));
     const handshake = new Handshake(link, this.#options.handshakeTimeoutMs, {
       onHello: (hello, wakeFd) => {
         this.#handshakes.delete(handshake);
         void this.#onHello(link, hello, wakeFd);
       },
-      onV9: !mayV9 ? undefined : (bodies, cutter) => {
+      onV9: (bodies, cutter) => {
         this.#handshakes.delete(handshake);
         this.#events.onV9(link, bodies, cutter);
       },
-      onFailure: () => {
+      noV9,
+      onFailure: (reason) => {
         this.#handshakes.delete(handshake);
-        this.refused++;
+        this.#onRefused(link.peer, handshake.protocol, reason);
       },
     });
     this.#handshakes.add(handshake);
@@ -117,9 +124,11 @@ export class Admission {
     return peer.uid === this.#ownUid || this.#options.uids.includes(peer.uid);
   }
 
-  /** Peers of version 9 open our memory by its path, which only we and root can. */
-  #mayOpenMemory({ peer }: Link): boolean {
-    return peer.uid === this.#ownUid || peer.uid === ROOT_UID;
+  /** Why a peer is not served in version 9, if it is not. Such peers open our ring by its path: only we and root can. */
+  #refusalOfV9({ peer }: Link): string | undefined {
+    if (!this.#options.isV9Served) return "it does not speak the native protocol, and no other is served (option v9)";
+    if (peer.uid === this.#ownUid || peer.uid === ROOT_UID) return undefined;
+    return `wire version 9 is for uid ${this.#ownUid} and root, and it runs as uid ${peer.uid}`;
   }
 
   #wrongUid({ peer }: Link): [status: number, text: string] {
@@ -137,23 +146,28 @@ export class Admission {
   }
 
   /** Says why, then closes. */
-  #refuse(link: Link, status: number, text: string): void {
-    this.refused++;
+  #refuse(link: Link, protocol: LinkProtocol | undefined, status: number, text: string): void {
     link.send(encodeRefusal(0, { status, text }));
     link.close();
+    this.#onRefused(link.peer, protocol, text);
+  }
+
+  #onRefused({ pid, uid }: LinkPeer, protocol: LinkProtocol | undefined, reason: string): void {
+    this.refused++;
+    this.#events.onRefused({ type: "refused", protocol, pid, uid, reason });
   }
 
   async #onHello(link: Link, hello: Hello, wakeFd: number): Promise<void> {
     const refusal = this.#mayConnect(link) ? this.#refusalOf(hello) : this.#wrongUid(link);
     if (refusal !== undefined) {
-      this.#refuse(link, ...refusal);
+      this.#refuse(link, "native", ...refusal);
       this.#native.fdClose(wakeFd); // behind the refusal: its end makes the consumer look for what was said
       return;
     }
     const wake = this.#native.wakeOpen(wakeFd);
     if (wake < 0) {
       const error = errorFromStatus(wake, "Cannot use the wake that a consumer handed over");
-      return this.#refuse(link, Status.badDescriptor, error.message);
+      return this.#refuse(link, "native", Status.badDescriptor, error.message);
     }
     const capacityBytes = this.#options.ringCapacityBytes;
     const share = Math.floor(capacityBytes / RESERVED_FRACTION / FRAME_ALIGN) * FRAME_ALIGN;
@@ -168,14 +182,18 @@ export class Admission {
         senderId: this.#senderId,
       });
     } catch (error) {
-      this.#refuse(link, Status.badDescriptor, error instanceof Error ? error.message : String(error));
+      const text = error instanceof Error ? error.message : String(error);
+      this.#refuse(link, "native", Status.badDescriptor, text);
       this.#native.close(wake); // likewise
       return;
     } finally {
       this.#opening--;
     }
-    if (connection.isEnded) return;
-    if (this.#isClosed) return connection.close("sender-closed");
+    if (connection.isEnded) return this.#onRefused(link.peer, "native", "it was gone before it got its ring");
+    if (this.#isClosed) {
+      connection.close("sender-closed");
+      return this.#onRefused(link.peer, "native", CLOSING);
+    }
     this.granted++;
     link.bodyBytesMax = LINK_BODY_BYTES_MAX;
     this.#events.onConnection(connection);
@@ -183,7 +201,7 @@ export class Admission {
 
   #refusalOf(hello: Hello): [status: number, text: string] | undefined {
     const { consumersMax, memoryMaxBytes } = this.#options;
-    if (this.#isClosed) return [Status.endOfStream, "the sender is closing"];
+    if (this.#isClosed) return [Status.endOfStream, CLOSING];
     if (hello.versionMin > LAYOUT_VERSION || hello.versionMax < LAYOUT_VERSION) {
       const older = hello.versionMax < LAYOUT_VERSION ? "consumer" : "sender";
       const theirs = `${hello.versionMin} to ${hello.versionMax}`;
@@ -215,6 +233,6 @@ export class Admission {
   /** Lets go of everybody who has not said hello. */
   close(): void {
     this.#isClosed = true;
-    for (const handshake of [...this.#handshakes]) handshake.cancel();
+    for (const handshake of [...this.#handshakes]) handshake.cancel(CLOSING);
   }
 }

@@ -9,7 +9,7 @@
 import { LinkKind } from "../native/abi.generated.ts";
 import { FrameCutter } from "../v9/messages.ts";
 import { decodeHello, type Hello, type Message, protocolError } from "../wire/messages.ts";
-import type { DrainOutcome, Link } from "./link.ts";
+import type { DrainOutcome, Link, LinkProtocol } from "./link.ts";
 
 const DELAY_MS_MAX = 50;
 
@@ -18,17 +18,22 @@ export interface HandshakeEvents {
   /** Takes over the link and the descriptor. */
   onHello(hello: Hello, wakeFd: number): void;
   /**
-   * Takes over the link, for a peer that speaks version 9; absent where such are not wanted.
+   * Takes over the link, for a peer that speaks version 9.
    * @param bodies Its first messages, at least one, undecoded. @param cutter Holds what came behind them.
    */
-  onV9: ((bodies: readonly Uint8Array[], cutter: FrameCutter) => void) | undefined;
+  onV9(bodies: readonly Uint8Array[], cutter: FrameCutter): void;
+  /** Why version 9 is not spoken with this peer; undefined if it is. */
+  readonly noV9: string | undefined;
   /** The link is closed already. */
-  onFailure(): void;
+  onFailure(reason: string): void;
 }
 
 /** Waits for a hello and the descriptor that comes with it, or for a message of version 9. */
 export class Handshake {
   readonly link: Link;
+  /** What the peer speaks, once that is known. */
+  protocol: LinkProtocol | undefined;
+  readonly #timeoutMs: number;
   readonly #events: HandshakeEvents;
   readonly #deadline: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -40,6 +45,7 @@ export class Handshake {
   /** @param timeoutMs From now to the end of the first message. */
   constructor(link: Link, timeoutMs: number, events: HandshakeEvents) {
     this.link = link;
+    this.#timeoutMs = timeoutMs;
     this.#events = events;
     this.#deadline = performance.now() + timeoutMs;
   }
@@ -55,9 +61,12 @@ export class Handshake {
     try {
       const outcome = this.#drain();
       if (this.#isOver) return;
-      if (outcome === "end" || isLate) return this.cancel();
-    } catch {
-      return this.cancel();
+      if (outcome === "end") return this.cancel("it closed the connection before it had said anything whole");
+    } catch (error) {
+      return this.cancel(error instanceof Error ? error.message : String(error));
+    }
+    if (isLate) {
+      return this.cancel(`nothing whole came within ${this.#timeoutMs} ms (option handshakeTimeoutMs)`);
     }
     this.#timer = setTimeout(() => this.#look(), this.#delayMs);
     this.#delayMs = Math.min(DELAY_MS_MAX, 2 * this.#delayMs);
@@ -67,8 +76,11 @@ export class Handshake {
     if (this.#cutter === undefined) {
       const protocol = this.link.detect();
       if (protocol === "idle" || protocol === "end") return protocol;
-      if (protocol === "native" || this.#events.onV9 === undefined) {
-        return this.link.drain((message) => this.#onMessage(message));
+      this.protocol = protocol;
+      if (protocol === "native") return this.link.drain((message) => this.#onMessage(message));
+      if (this.#events.noV9 !== undefined) {
+        this.cancel(this.#events.noV9);
+        return "idle";
       }
       this.link.descriptorsExpected = 0;
       this.#cutter = new FrameCutter();
@@ -92,16 +104,16 @@ export class Handshake {
     const bodies = cutter.push(bytes);
     if (bodies.length === 0) return true;
     this.#isOver = true;
-    this.#events.onV9!(bodies, cutter);
+    this.#events.onV9(bodies, cutter);
     return false;
   }
 
-  /** Ends it, unless it is over. */
-  cancel(): void {
+  /** Ends it, unless it is over. @param reason Why, for people. */
+  cancel(reason: string): void {
     if (this.#isOver) return;
     this.#isOver = true;
     clearTimeout(this.#timer);
     this.link.close();
-    this.#events.onFailure();
+    this.#events.onFailure(reason);
   }
 }

@@ -15,6 +15,7 @@ import type {
   ConsumerEvent,
   ConsumerInfo,
   EndReason,
+  RefusedEvent,
   SlotToken,
   SlotUpdate,
   SubscriptionEvent,
@@ -50,7 +51,7 @@ export interface SenderMetrics {
   readonly consumers: number;
   /** Consumers granted so far. */
   readonly connections: number;
-  /** Connections that were refused, or never asked for anything. */
+  /** Connections that were refused, or never asked for anything: each is a `RefusedEvent`. */
   readonly refused: number;
   /** Bytes of all rings, and what belongs to them, of the present consumers. */
   readonly memoryBytes: number;
@@ -127,11 +128,13 @@ export class Sender implements AsyncDisposable {
     this.path = options.path;
     this.timings = options.timings ? new SenderTimings() : undefined;
     const onEnd = (consumer: RemoteConsumer, reason: EndReason) => this.#end(consumer, reason);
+    const onRefused = (event: RefusedEvent) => this.#emit(this.#consumerListeners, event);
     this.#fanout = new Fanout(native, onEnd, this.timings);
     this.#admission = new Admission(native, { ...options, isV9Served: options.v9 !== undefined }, {
       connectionCount: () => this.#connectionCount(),
       memoryBytes: () => this.#memoryBytes(),
       onConnection: (connection) => this.#onConnection(connection),
+      onRefused,
       onV9: (link, bodies, cutter) => this.#v9?.accept(link, bodies, cutter),
       onSubscribe: (connection, message) => this.#onSubscribe(connection, message),
       onEnd,
@@ -143,6 +146,7 @@ export class Sender implements AsyncDisposable {
       subscribe: (slot, request) => this.#subscribe(slot, request),
       onGranted: (slot) => this.#onGranted(slot),
       onSubscribed: (slot, request, receivedAt) => this.#onSubscribed(slot, request, request.token, receivedAt),
+      onRefused,
       onEnd,
     });
   }
@@ -257,7 +261,7 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Calls `listener` when a consumer comes or goes. What it throws is an uncaught error of your process.
+   * Calls `listener` when a consumer comes or goes, and when somebody is refused, with the reason. What it throws is an uncaught error of your process.
    * @returns A function that ends it.
    */
   onConsumer(listener: (event: ConsumerEvent) => void): () => void {

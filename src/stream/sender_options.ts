@@ -56,7 +56,7 @@ export interface SenderOptions {
   readonly timings?: boolean;
   /** Called for each accepted subscription, as by `Sender.onSubscription`. */
   readonly onSubscription?: (event: SubscriptionEvent) => void;
-  /** Called when a consumer comes or goes, as by `Sender.onConsumer`. */
+  /** Called when a consumer comes or goes or is refused, as by `Sender.onConsumer`. */
   readonly onConsumer?: (event: ConsumerEvent) => void;
 }
 

@@ -35,16 +35,23 @@ export interface OpenedSlot {
 export interface V9PeerEvents {
   /** The live slot of a token that this peer may use. The token's being named counts as a sign of life. */
   find(peer: V9Peer, token: SlotToken): V9Slot | undefined;
-  /** A new slot, which gets frames from here on; undefined if there is no room for one. */
-  open(peer: V9Peer, request: SubscribeV9): OpenedSlot | undefined;
+  /** A new slot, which gets frames from here on; a text if there is none, which says why. Throws what stands in the way. */
+  open(peer: V9Peer, request: SubscribeV9): OpenedSlot | string;
   /** Adds to a slot's filter. Throws if there are too many keys. */
   subscribe(slot: V9Slot, request: SubscribeV9): void;
   /** The answer was written: the slot is its consumer's. */
   onGranted(slot: V9Slot): void;
   /** A subscription is in force, and answered. */
   onSubscribed(slot: V9Slot, request: SubscribeV9, receivedAt: number): void;
-  /** The connection is closed. Its slots end for that reason. */
-  onClosed(peer: V9Peer, reason: EndReason): void;
+  /**
+   * The connection is closed. Its slots end for that reason.
+   * @param refusal Why it did not get what it asked for, or can't have anything, in words; undefined if it went by itself.
+   */
+  onClosed(peer: V9Peer, reason: EndReason, refusal: string | undefined): void;
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** One connection. */
@@ -86,8 +93,8 @@ export class V9Peer {
       this.#watch = watch;
       if (this.#isClosed) watch.close();
       else if (!this.#isRef) watch.unref();
-    } catch {
-      this.close("evicted"); // no descriptor is left, or the like
+    } catch (error) {
+      this.#fail(error); // no descriptor is left, or the like
     }
   }
 
@@ -113,9 +120,14 @@ export class V9Peer {
     try {
       work();
     } catch (error) {
-      const isTheirFault = isQlasterError(error) && error.code.startsWith("V9_");
-      this.close(isTheirFault ? "peer-corrupt" : "evicted");
+      this.#fail(error);
     }
+  }
+
+  #fail(error: unknown): void {
+    const isTheirFault = isQlasterError(error) && error.code.startsWith("V9_");
+    // Who has a slot has been heard of: its end says enough.
+    this.close(isTheirFault ? "peer-corrupt" : "evicted", this.slots.size === 0 ? textOf(error) : undefined);
   }
 
   #onMessage(message: ClientMessage): void {
@@ -143,9 +155,9 @@ export class V9Peer {
 
   /** A new slot and its announcement. Undefined: the connection is closed. */
   #open(request: SubscribeV9): V9Slot | undefined {
-    const opened = this.#events.open(this, request);
-    if (opened === undefined) {
-      this.close("evicted");
+    const opened = this.#tryOpen(request);
+    if (typeof opened === "string") {
+      this.close("evicted", opened);
       return undefined;
     }
     const { slot, path, wakeFd } = opened;
@@ -163,13 +175,21 @@ export class V9Peer {
     return slot;
   }
 
-  /** Closes the socket, which is all that the consumer is told here. May be called twice. */
-  close(reason: EndReason): void {
+  #tryOpen(request: SubscribeV9): OpenedSlot | string {
+    try {
+      return this.#events.open(this, request);
+    } catch (error) {
+      return textOf(error);
+    }
+  }
+
+  /** Closes the socket, which is all that the consumer is told here. May be called twice. @see V9PeerEvents.onClosed */
+  close(reason: EndReason, refusal?: string): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#watch?.close();
     this.#link.close();
-    this.#events.onClosed(this, reason);
+    this.#events.onClosed(this, reason, refusal);
   }
 
   ref(): void {

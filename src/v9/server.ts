@@ -11,9 +11,10 @@
 import process from "node:process";
 import { ShaqHeader, Status, V9_SLOT_NONE, V9Created } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
-import { errorFromStatus } from "../errors.ts";
+import { describeStatus, errorFromStatus } from "../errors.ts";
+import { CLOSING } from "../stream/admission.ts";
 import type { Link } from "../stream/link.ts";
-import type { EndReason, SlotStatus, SlotToken } from "../types.ts";
+import type { EndReason, RefusedEvent, SlotStatus, SlotToken } from "../types.ts";
 import { IdleClock } from "./idle_clock.ts";
 import type { FrameCutter, SubscribeV9 } from "./messages.ts";
 import { type OpenedSlot, V9Peer, type V9PeerEvents } from "./peer.ts";
@@ -24,6 +25,21 @@ const PEERS_WITHOUT_SLOT_MAX = 256;
 /** How often silence is looked for: four times in its limit, within these bounds, in milliseconds. */
 const SWEEP_MS_MIN = 10;
 const SWEEP_MS_MAX = 1000;
+
+const OTHER_DIRECTORY = "name another directory in the option v9.ringDirectory";
+/** What to do where a ring can't be made. The numbers below -1 are the kernel's, Linux's. */
+const RING_CURES: Readonly<Record<number, string>> = {
+  [-12]: "free memory, or lower ringCapacityBytes",
+  [-13]: `let this user write there, or ${OTHER_DIRECTORY}`,
+  [-20]: `something that is no directory is in the way; ${OTHER_DIRECTORY}`,
+  [-24]: "raise the limit of open files (ulimit -n)",
+  [-28]: `free space there, lower ringCapacityBytes, or ${OTHER_DIRECTORY}`,
+  [-30]: OTHER_DIRECTORY,
+  [-95]: `its file system can't reserve space; ${OTHER_DIRECTORY}, such as one below /dev/shm`,
+  [Status.directoryUnsafe]: `others may write to the directory, or it is another user's; ${OTHER_DIRECTORY}`,
+  [Status.pathTooLong]: `the path has too many bytes; ${OTHER_DIRECTORY}`,
+  [Status.pathInUse]: `a file that is no ring of ours stands there; remove it, or ${OTHER_DIRECTORY}`,
+};
 
 const utf8 = new TextEncoder();
 const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -53,6 +69,7 @@ export interface V9ServerEvents {
   /** A slot's consumer was told of it. */
   onGranted(slot: V9Slot): void;
   onSubscribed(slot: V9Slot, request: SubscribeV9, receivedAt: number): void;
+  onRefused(event: RefusedEvent): void;
   /** A slot has to end: its `close` is the sender's to call. */
   onEnd(slot: V9Slot, reason: EndReason): void;
 }
@@ -70,7 +87,7 @@ function defaultDirectory(): string {
 
 /** All of one sender's peers and slots. */
 export class V9Server implements V9PeerEvents {
-  /** Connections that never got a slot. */
+  /** Connections that were closed for want of a slot. */
   refused = 0;
   /** Slots granted. */
   granted = 0;
@@ -111,10 +128,13 @@ export class V9Server implements V9PeerEvents {
   accept(link: Link, bodies: readonly Uint8Array[], cutter: FrameCutter): void {
     const peer = new V9Peer(this.#native, link, cutter, this);
     this.#peers.add(peer);
-    if (this.#isClosed) return peer.close("sender-closed");
+    if (this.#isClosed) return peer.close("sender-closed", CLOSING);
     if (!this.#isRef) peer.unref();
     const idle = [...this.#peers].filter(({ slots }) => slots.size === 0);
-    if (idle.length > PEERS_WITHOUT_SLOT_MAX) idle[0]!.close("evicted");
+    if (idle.length > PEERS_WITHOUT_SLOT_MAX) {
+      const text = `${PEERS_WITHOUT_SLOT_MAX} connections had no slot, and this was the oldest of them`;
+      idle[0]!.close("evicted", text);
+    }
     void peer.start(bodies);
   }
 
@@ -133,14 +153,17 @@ export class V9Server implements V9PeerEvents {
     return slot;
   }
 
-  open(peer: V9Peer, request: SubscribeV9): OpenedSlot | undefined {
+  open(peer: V9Peer, request: SubscribeV9): OpenedSlot | string {
     const { ringCapacityBytes: capacityBytes, memoryMaxBytes, slotStatuses } = this.#options;
     // A consumer that asks again has not understood the last answer, and will never use it.
     for (const slot of peer.slots) if (slot.isOrphan) this.#events.onEnd(slot, "idle");
     const generation = BigInt(++this.#lastGeneration); // counts attempts, as the original's does
     const slotIndex = this.#freeIndex();
-    if (slotIndex === undefined || this.#events.memoryBytes() + slotBytes(capacityBytes) > memoryMaxBytes) {
-      return undefined;
+    if (slotIndex === undefined) return `all ${this.#slots.length} slots are taken (option v9.slotsMax)`;
+    const bytes = this.#events.memoryBytes() + slotBytes(capacityBytes);
+    if (bytes > memoryMaxBytes) {
+      return `with it consumers would need ${bytes} bytes, the limit is ${memoryMaxBytes} ` +
+        `(options memoryMaxBytes, ringCapacityBytes)`;
     }
     const token = { slotIndex, generation };
     const { ring, path, wakeFd } = this.#createRing(peer, token);
@@ -184,9 +207,14 @@ export class V9Server implements V9PeerEvents {
     this.#events.onSubscribed(slot, request, receivedAt);
   }
 
-  onClosed(peer: V9Peer, reason: EndReason): void {
+  onClosed(peer: V9Peer, reason: EndReason, refusal: string | undefined): void {
     this.#peers.delete(peer);
-    if (!peer.wasGranted) this.refused++;
+    const text = refusal ?? (peer.wasGranted ? undefined : "it closed the connection before it had a slot");
+    if (text !== undefined) {
+      this.refused++;
+      const { pid, uid } = peer.identity;
+      this.#events.onRefused({ type: "refused", protocol: "v9", pid, uid, reason: text });
+    }
     for (const slot of peer.slots) this.#events.onEnd(slot, reason);
   }
 
@@ -231,8 +259,12 @@ export class V9Server implements V9PeerEvents {
     // opens only to who may look into us.
     let ring: number = Status.unsupported;
     if (this.#options.ring === "memfd" && this.#native.v9Reaches(peer.identity.pid) === 1) ring = create("");
-    if (ring === Status.unsupported) ring = create(this.#options.ringDirectory ?? defaultDirectory());
-    if (ring < 0) throw errorFromStatus(ring, `Cannot create a ring of ${this.#options.ringCapacityBytes} bytes`);
+    if (ring < 0 && ring !== Status.unsupported) throw this.#ringError(ring, "in memory");
+    if (ring < 0) {
+      const directory = this.#options.ringDirectory ?? defaultDirectory();
+      ring = create(directory);
+      if (ring < 0) throw this.#ringError(ring, `in "${directory}"`);
+    }
     const view = new DataView(created.buffer);
     const pathLength = view.getUint32(V9Created.pathLength, true);
     return {
@@ -240,6 +272,14 @@ export class V9Server implements V9PeerEvents {
       path: text.decode(created.subarray(V9Created.path, V9Created.path + pathLength)),
       wakeFd: view.getInt32(V9Created.wakeFd, true),
     };
+  }
+
+  /** Why there is no ring, and what helps. */
+  #ringError(status: number, where: string): Error {
+    const cure = RING_CURES[status];
+    const action = `Cannot create a ring of ${this.#options.ringCapacityBytes} bytes ${where}`;
+    if (cure === undefined) return errorFromStatus(status, action);
+    return new Error(`${action} (${describeStatus(status)}): ${cure}`);
   }
 
   // Silence
@@ -284,7 +324,7 @@ export class V9Server implements V9PeerEvents {
   /** Ends all slots and connections. */
   close(): void {
     this.#isClosed = true;
-    for (const peer of [...this.#peers]) peer.close("sender-closed");
+    for (const peer of [...this.#peers]) peer.close("sender-closed", peer.wasGranted ? undefined : CLOSING);
     this.#stopSweep();
   }
 }

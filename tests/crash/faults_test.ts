@@ -28,7 +28,11 @@ async function openSender(agent: Agent, path: string, ringCapacityBytes: number)
   await agent.run(async (scope, options) => {
     scope.sender = await scope.qlaster.setupSender(options);
     scope.sender.onConsumer((event) =>
-      scope.emit({ type: event.type, reason: (event as { reason?: string }).reason, name: event.consumer.name })
+      scope.emit({
+        type: event.type,
+        reason: (event as { reason?: string }).reason,
+        name: event.type === "refused" ? "" : event.consumer.name,
+      })
     );
   }, { path, ringCapacityBytes });
   await warmUp(agent, path);

@@ -83,6 +83,25 @@ class Scene {
     return this.events.flatMap((event) => event.type === "disconnected" ? [event.reason] : []);
   }
 
+  /** What it said of those whom it refused: protocol and reason. */
+  get refusals(): string[] {
+    return this.events.flatMap((event) => event.type === "refused" ? [`${event.protocol}: ${event.reason}`] : []);
+  }
+
+  /** Waits for the next refusals, each of which has to look like that. */
+  async refuses(...patterns: RegExp[]): Promise<void> {
+    await eventually(() => `${patterns.length} refusals, there are ${this.refusals}`, () => {
+      return this.refusals.length >= patterns.length;
+    });
+    const refusals = this.refusals;
+    assert.equal(refusals.length, patterns.length, refusals.join("\n"));
+    patterns.forEach((pattern, i) => assert.match(refusals[i]!, pattern));
+    assert.equal(this.sender.metrics.refused, patterns.length);
+    for (const event of this.events) {
+      if (event.type === "refused") assert.equal(event.pid > 0 && event.uid >= 0, true);
+    }
+  }
+
   async ended(count: number): Promise<void> {
     await eventually(() => `${count} ends, there are ${this.ends}`, () => this.ends.length >= count);
     assert.equal(this.ends.length, count);
@@ -301,7 +320,8 @@ guarded("each accepted request is forwarded as it came, the bootstrap too, after
     ],
   );
   assert.equal(other.token.index, 1);
-  assert.deepEqual(scene.events.map(({ type, consumer }) => `${type} ${consumer.id}`), ["connected 1", "connected 2"]);
+  const connections = scene.events.map((event) => event.type === "connected" && event.consumer.id);
+  assert.deepEqual(connections, [1, 2]);
 }, SKIP);
 
 guarded("a batch is one signal for each consumer, and each update outside one is one", async (held) => {
@@ -424,7 +444,7 @@ guarded(
     const third = scene.connect();
     third.link.send(subscribe());
     await third.link.end();
-    assert.equal(scene.sender.metrics.refused, 1);
+    await scene.refuses(/^v9: all 2 slots are taken \(option v9\.slotsMax\)$/);
     first.consumer.link.close();
     await scene.ended(1);
     const { slot } = await scene.slot();
@@ -444,6 +464,10 @@ guarded("memoryMaxBytes bounds rings of both protocols together", async (held) =
   await assert.rejects(setupConsumer(scene.path, { protocol: "native" }), { code: "CONNECT_REFUSED" });
   assert.equal(consumer.ended, undefined);
   assert.equal(scene.sender.metrics.memoryBytes, native + CAPACITY + 320);
+  await scene.refuses(
+    /^v9: with it consumers would need \d+ bytes, the limit is \d+ \(options memoryMaxBytes, ringCapacityBytes\)$/,
+    /^native: 2 consumers need \d+ bytes, the limit is \d+ /,
+  );
 }, SKIP);
 
 // Ends
@@ -585,7 +609,7 @@ for (const [name, bytes] of GARBAGE) {
     const stranger = scene.connect();
     stranger.link.send(bytes);
     await stranger.link.end();
-    await eventually("it counts as refused", () => scene.sender.metrics.refused === 1);
+    await scene.refuses(/^v9: (?!undefined)..../);
     const { consumer } = await scene.slot();
     consumer.link.send(bytes);
     await consumer.link.end();
@@ -605,7 +629,10 @@ guarded("a connection that stops before its first message is over is closed at t
     return consumer;
   });
   for (const { link } of consumers) await link.end();
-  await eventually("all count as refused", () => scene.sender.metrics.refused === pieces.length);
+  const late = /: nothing whole came within 300 ms \(option handshakeTimeoutMs\)$/;
+  await scene.refuses(...pieces.map(() => late));
+  // The last two have said their length: it is no native hello.
+  assert.deepEqual(scene.refusals.filter((text) => text.startsWith("v9")).length, 3);
 }, SKIP);
 
 guarded("descriptors that come along are refused", async (held) => {
@@ -614,7 +641,7 @@ guarded("descriptors that come along are refused", async (held) => {
   const stranger = scene.connect();
   stranger.link.send(subscribe(), [slot.wake.fd]);
   await stranger.link.end();
-  assert.equal(scene.sender.metrics.refused, 1);
+  await scene.refuses(/^v9: .*it brought descriptors that nobody asked for/);
 }, SKIP);
 
 guarded("connections that never ask for a slot are bounded", async (held) => {
@@ -629,6 +656,7 @@ guarded("connections that never ask for a slot are bounded", async (held) => {
   await eventually("the oldest are closed", () => {
     return idle.slice(0, 4).every(({ link }) => link.receiveOnce() !== undefined && link.isEnded);
   });
+  await scene.refuses(...Array(4).fill(/^v9: 256 connections had no slot, and this was the oldest of them$/));
   const slot = await idle.at(-1)!.open();
   assert.equal(slot.token.index, 1);
   assert.ok(!honest.consumer.link.isEnded);
@@ -639,8 +667,42 @@ guarded("v9: false closes on whatever is not the native protocol", async (held) 
   const consumer = scene.connect();
   consumer.link.send(subscribe());
   await consumer.link.end();
-  assert.equal(scene.sender.metrics.refused, 1);
+  await scene.refuses(/^v9: it does not speak the native protocol, and no other is served \(option v9\)$/);
 }, SKIP);
+
+guarded(
+  "who leaves or comes too late is told of, too, and a slot that can't be made, with what helps",
+  async (held) => {
+    const temporary = held.use(new Temporary());
+    writeFileSync(temporary.at("file"), "");
+    const scene = await Scene.open(held, { v9: { ring: "file", ringDirectory: `${temporary.at("file")}/rings` } });
+    const [silent, midway, asking, pinging] = [scene.connect(), scene.connect(), scene.connect(), scene.connect()];
+    silent.link.close();
+    await eventually("it is seen", () => scene.refusals.length === 1);
+    midway.link.send(subscribe().subarray(0, 20));
+    midway.link.close();
+    await eventually("it is seen", () => scene.refusals.length === 2);
+    asking.link.send(subscribe());
+    await asking.link.end();
+    pinging.link.send(ping({ index: 0, generation: 1n }));
+    pinging.link.close();
+    await eventually("it is seen", () => scene.refusals.length === 4);
+    const late = scene.connect();
+    late.link.send(Uint8Array.of(28, 0, 0, 0));
+    await eventually("it was accepted", () => scene.sender.metrics.refused === 4 && late.link.unread.length === 0);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await scene.sender.close();
+    await late.link.end();
+    await scene.refuses(
+      /^undefined: it closed the connection before it had said anything whole$/,
+      /^v9: it closed the connection before it had said anything whole$/,
+      /^v9: Cannot create a ring of 65536 bytes in ".*\/rings" \(not a directory .*: .* in the option v9\.ringDirectory/,
+      /^v9: it closed the connection before it had a slot$/,
+      /^v9: the sender is closing$/,
+    );
+  },
+  SKIP,
+);
 
 guarded("another user is no consumer of version 9, even one that may be a native one", async (held) => {
   const scene = await Scene.open(held, { uids: [NOBODY] });
@@ -659,7 +721,7 @@ guarded("another user is no consumer of version 9, even one that may be a native
   }, { path: scene.path, uid: NOBODY, request: [...subscribe()] });
   assert.ok(reply <= 0, `${reply} bytes came`); // the end, or a reset
   assert.deepEqual(scene.sender.consumers().map(({ protocol, uid }) => [protocol, uid]), [["native", NOBODY]]);
-  await eventually("it counts as refused", () => scene.sender.metrics.refused === 1);
+  await scene.refuses(/^v9: wire version 9 is for uid 0 and root, and it runs as uid 65534$/);
 }, AS_ROOT);
 
 guarded("root may be a consumer of version 9, and a native one only if it is named", async (held) => {

@@ -22,6 +22,7 @@ test("onConsumer and onSubscription tell of everything, in its order", async () 
   await using place = new Place();
   const log: string[] = [];
   const onConsumer = (event: ConsumerEvent) => {
+    if (event.type === "refused") return void log.push(`refused ${event.reason}`);
     log.push(`${event.type} ${event.consumer.name}${event.type === "disconnected" ? ` ${event.reason}` : ""}`);
   };
   const onSubscription = (event: SubscriptionEvent) => void log.push(`subscription ${event.consumer.name}`);
@@ -233,10 +234,15 @@ async function knock(place: Place, hello: Uint8Array | undefined, withWake = tru
 
 test("a peer that says nothing is let go after handshakeTimeoutMs, and counted as refused", async () => {
   await using place = new Place();
-  const sender = await place.sender({ handshakeTimeoutMs: 1 });
+  const refusals: unknown[] = [];
+  const onConsumer = (event: ConsumerEvent) => void refusals.push(event);
+  const sender = await place.sender({ handshakeTimeoutMs: 1, onConsumer });
   assert.equal((await knock(place, undefined)).length, 0);
   assert.equal((await knock(place, encodeHello("half").subarray(0, 20))).length, 0);
   assert.equal(sender.metrics.refused, 2);
+  const reason = "nothing whole came within 1 ms (option handshakeTimeoutMs)";
+  const who = { type: "refused", pid: process.pid, uid: process.getuid!(), reason };
+  assert.deepEqual(refusals, [{ ...who, protocol: undefined }, { ...who, protocol: "native" }]);
 });
 
 test("a peer that says nonsense, or hello without a wake, is let go at once", async () => {
@@ -250,7 +256,10 @@ test("a peer that says nonsense, or hello without a wake, is let go at once", as
 
 test("a hello of another version is refused with who has to upgrade", async () => {
   await using place = new Place();
-  const sender = await place.sender();
+  const refusals: string[] = [];
+  const sender = await place.sender({
+    onConsumer: (event) => void (event.type === "refused" && refusals.push(`${event.protocol}: ${event.reason}`)),
+  });
   for (
     const [min, max, text] of [
       [2, 9, "the sender speaks version 1, the consumer 2 to 9: upgrade the sender"],
@@ -266,6 +275,7 @@ test("a hello of another version is refused with who has to upgrade", async () =
       status: Status.badVersion,
       text,
     });
+    assert.equal(refusals.pop(), `native: ${text}`);
   }
   assert.equal(sender.metrics.refused, 2);
 });

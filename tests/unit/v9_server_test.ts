@@ -32,6 +32,7 @@ afterEach(() => {
 class Fake implements Disposable {
   readonly ends: [slot: number, reason: EndReason][] = [];
   readonly directories: string[] = [];
+  readonly refusals: string[] = [];
   readonly closedFds: number[] = [];
   /** What v9RingCreate says to memory. */
   memoryStatus = 0;
@@ -98,6 +99,7 @@ class Fake implements Disposable {
       },
       onGranted: () => {},
       onSubscribed: () => {},
+      onRefused: ({ reason }) => void this.refusals.push(reason),
       onEnd: (slot: V9Slot, reason: EndReason) => {
         this.ends.push([slot.token.slotIndex, reason]);
         slot.close(reason);
@@ -240,6 +242,8 @@ test("a ring that can't be made closes the connection, and its place stays free"
   fake.memoryStatus = -24; // EMFILE
   const { replies, isClosed } = fake.connect(subscribe());
   assert.deepEqual([replies, isClosed(), fake.server.refused], [[], true, 1]);
+  const [reason] = fake.refusals;
+  assert.match(reason!, /^Cannot create a ring of 65536 bytes in memory \(.*EMFILE\): raise the limit of open files/);
   fake.memoryStatus = 0;
   assert.deepEqual(fake.connect(subscribe()).replies, [[5, 0, 2, 500]]);
 });
