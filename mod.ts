@@ -33,7 +33,7 @@ export type {
   TransactionView,
   UpdateView,
 } from "./src/stream/view.ts";
-export { ERRORS, isQlasterError, QlasterError, type QlasterErrorCode } from "./src/errors.ts";
+export { ERRORS, isQlasterError, QlasterError, type QlasterErrorCode, type QlasterErrorOptions } from "./src/errors.ts";
 export { addressFromBytes, bytesFromAddress } from "./src/address.ts";
 export { load, type LoadOptions } from "./src/native/load.ts";
 export { SLOT_STATUSES } from "./src/types.ts";

@@ -81,6 +81,20 @@ export const ERRORS = {
 /** A stable name of what went wrong. */
 export type QlasterErrorCode = keyof typeof ERRORS;
 
+/** What an error says besides its message: see the fields of {@linkcode QlasterError}. */
+export interface QlasterErrorOptions {
+  /** What went wrong below. */
+  readonly cause?: unknown;
+  /** {@linkcode QlasterError.reason} */
+  readonly reason?: EndReason;
+  /** {@linkcode QlasterError.found} */
+  readonly found?: number;
+  /** {@linkcode QlasterError.expected} */
+  readonly expected?: number;
+  /** {@linkcode QlasterError.max} */
+  readonly max?: number;
+}
+
 /** What the library throws for the world's faults. Your own mistakes are `TypeError` and `RangeError`. */
 export class QlasterError extends Error {
   /** Always "QlasterError": tells ours apart even where two copies of the library are loaded. */
@@ -89,15 +103,24 @@ export class QlasterError extends Error {
   readonly code: QlasterErrorCode;
   /** Why the connection ended, for `CONNECTION_LOST`. */
   readonly reason: EndReason | undefined;
+  /** What was there: a version, a tag, a length in bytes. For `V9_VERSION`, `V9_TAG`, `V9_…_TOO_LARGE`. */
+  readonly found: number | undefined;
+  /** What should have been there instead, as the original says it: for `V9_VERSION` and `V9_TAG`. */
+  readonly expected: number | undefined;
+  /** The most that there may be: for `V9_FRAME_TOO_LARGE` and `V9_PAYLOAD_TOO_LARGE`. */
+  readonly max: number | undefined;
 
   /** An error whose message is the action, the code's cause and its cure. @param action What was being done, with its values. */
-  constructor(code: QlasterErrorCode, action: string, options: { cause?: unknown; reason?: EndReason } = {}) {
+  constructor(code: QlasterErrorCode, action: string, options: QlasterErrorOptions = {}) {
     super(
       `${action}: ${ERRORS[code][0]}; ${ERRORS[code][1]}`,
       options.cause === undefined ? {} : { cause: options.cause },
     );
     this.code = code;
     this.reason = options.reason;
+    this.found = options.found;
+    this.expected = options.expected;
+    this.max = options.max;
   }
 }
 
@@ -154,7 +177,7 @@ export function describeStatus(status: number): string {
 }
 
 /** Turns a result below zero into the error to throw. `action` says what was being done, with its values. */
-export function errorFromStatus(status: number, action: string): Error {
+export function errorFromStatus(status: number, action: string, options: QlasterErrorOptions = {}): Error {
   const text = `${action} (${describeStatus(status)})`;
   switch (status) {
     case Status.badArgument:
@@ -164,6 +187,6 @@ export function errorFromStatus(status: number, action: string): Error {
     case Status.badHandle:
       return new QlasterError("INVARIANT", text);
     default:
-      return new QlasterError(CODE_OF_STATUS[status] ?? "SYSTEM", text);
+      return new QlasterError(CODE_OF_STATUS[status] ?? "SYSTEM", text, options);
   }
 }

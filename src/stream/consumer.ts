@@ -10,7 +10,7 @@ import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
 import { bytesFromAddressLike } from "../address.ts";
 import { QlasterError } from "../errors.ts";
-import type { EndReason, Subscription, SubscriptionAck } from "../types.ts";
+import type { EndReason, SlotToken, Subscription, SubscriptionAck } from "../types.ts";
 import type { GrantedV9 } from "../v9/bootstrap.ts";
 import { V9Reader } from "../v9/reader.ts";
 import { V9Session } from "../v9/session.ts";
@@ -469,6 +469,11 @@ export class Consumer implements AsyncDisposable {
   /** Why nothing more comes; undefined while it may, or while something is left to read. */
   get ended(): { readonly reason: EndReason } | undefined {
     return this.#ended;
+  }
+
+  /** Wire version 9: what the sender knows this consumer by, also after its end. Undefined for the native protocol. */
+  get slotToken(): SlotToken | undefined {
+    return this.#session.slotToken;
   }
 
   /** What this consumer has seen so far. */

@@ -28,6 +28,7 @@ import type { KeyLists, Session, SessionHost } from "./session.ts";
 /** @see Session */
 export class NativeSession implements Session {
   readonly protocol = "native";
+  readonly slotToken = undefined;
   readonly #native: Native;
   readonly #granted: GrantedNative;
   readonly #requests: Requests;

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { EndReason, ReadonlyUint8Array, SubscriptionAck } from "../types.ts";
+import type { EndReason, ReadonlyUint8Array, SlotToken, SubscriptionAck } from "../types.ts";
 
 /** Keys as bytes, checked. */
 export interface KeyLists {
@@ -26,6 +26,8 @@ export interface SessionHost {
 /** The asking part of one connection. */
 export interface Session {
   readonly protocol: "native" | "v9";
+  /** What the sender knows us by, where that has a name: in version 9. */
+  readonly slotToken: SlotToken | undefined;
   /** From here on events go to `host`; those that came before come now. */
   start(host: SessionHost): void;
   /** Asked before each question: something to wait for while it is uncertain whether the sender still serves us. */

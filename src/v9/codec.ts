@@ -16,7 +16,9 @@ import {
   PAYLOAD_BYTES_MAX,
   PollRecord,
   SIGNATURE_SIZE,
+  Status,
   V9_FLAG_LZ4,
+  V9_VERSION,
   V9Account,
   V9Slot,
   V9Tag,
@@ -24,7 +26,7 @@ import {
 } from "../native/abi.generated.ts";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
-import { errorFromStatus } from "../errors.ts";
+import { errorFromStatus, type QlasterErrorOptions } from "../errors.ts";
 import type { AccountUpdate, ReadonlyUint8Array, TransactionUpdate } from "../types.ts";
 import { FrameEncoder } from "../wire/encoder.ts";
 import { type ClientMessage, decodeClient, decodeServer, type ServerMessage } from "./messages.ts";
@@ -67,6 +69,11 @@ export interface DecodedUpdate<Update> {
 
 /** What a sender says, in rings or on its socket. */
 export type ServerFrame = DecodedUpdate<V9AccountUpdate | V9TransactionUpdate | V9SlotUpdate> | ServerMessage;
+
+/** Longest data of an account, in bytes: Solana's limit, and the original's. */
+export const ACCOUNT_PAYLOAD_BYTES_MAX: number = PAYLOAD_BYTES_MAX;
+/** Longest message of a transaction, in bytes, likewise. */
+export const TRANSACTION_PAYLOAD_BYTES_MAX: number = PAYLOAD_BYTES_MAX;
 
 const NOTHING = new Uint8Array(1);
 const U64_MAX = (1n << 64n) - 1n;
@@ -168,7 +175,9 @@ export class V9Codec {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const scratch = scratchFor(view);
     const status = this.#native.v9Decode(bytes, bytes.length, this.#record, scratch, scratch.length);
-    if (status < 0) throw errorFromStatus(status, `Cannot read a frame of ${bytes.length} bytes`);
+    if (status < 0) {
+      throw errorFromStatus(status, `Cannot read a frame of ${bytes.length} bytes`, faultOf(status, view));
+    }
     const createdNs = view.getBigUint64(V9Slot.createdNs, true);
     const flags = this.#record[PollRecord.flags / 4]!;
     const at = this.#record[PollRecord.payloadOffset / 4]!;
@@ -209,6 +218,24 @@ export class V9Codec {
       default:
         return { kind: "slot", slot: view.getBigUint64(V9Slot.slot, true) };
     }
+  }
+}
+
+/** What a frame has in the place of what it should have, by the kind of its fault. */
+function faultOf(status: number, frame: DataView): QlasterErrorOptions {
+  switch (status) {
+    case Status.v9Version:
+      return { found: frame.getUint8(V9Account.version), expected: V9_VERSION };
+    case Status.v9TooLarge: {
+      const isAccount = frame.getUint8(V9Account.tag) === V9Tag.account;
+      const at = isAccount ? V9Account.rawLength : V9Transaction.payloadLength;
+      return {
+        found: at + 4 <= frame.byteLength ? frame.getUint32(at, true) : frame.byteLength,
+        max: PAYLOAD_BYTES_MAX,
+      };
+    }
+    default:
+      return {};
   }
 }
 

@@ -19,7 +19,7 @@ import {
   V9Tag,
   V9Token,
 } from "../native/abi.generated.ts";
-import { QlasterError, type QlasterErrorCode } from "../errors.ts";
+import { QlasterError, type QlasterErrorCode, type QlasterErrorOptions } from "../errors.ts";
 import type { ReadonlyUint8Array, SlotToken } from "../types.ts";
 
 export type { SlotToken };
@@ -117,7 +117,10 @@ export function encodeSubscribe(request: SubscribeV9): Uint8Array {
   for (const [name, keys] of [["accounts", accounts], ["owners", owners]] as const) {
     if (keys.length <= V9_LIST_KEYS_MAX) continue;
     const action = `Cannot encode a subscribe message with ${keys.length} ${name}, the limit is ${V9_LIST_KEYS_MAX}`;
-    throw new QlasterError("V9_FRAME_TOO_LARGE", action);
+    throw new QlasterError("V9_FRAME_TOO_LARGE", action, {
+      found: ADDRESS_SIZE * keys.length,
+      max: ELEMENT_BYTES_MAX,
+    });
   }
   const keyBytes = ADDRESS_SIZE * (accounts.length + owners.length);
   const { bytes, body } = frame(V9Tag.subscribe, V9Subscribe.size + keyBytes + COUNT_SIZE + BOOL_SIZE);
@@ -169,8 +172,8 @@ export function encodeReadyShm(ready: ReadyShm): Uint8Array {
 
 // Decoding
 
-function refusal(code: QlasterErrorCode, what: string): QlasterError {
-  return new QlasterError(code, `Cannot read a message of wire version 9: ${what}`);
+function refusal(code: QlasterErrorCode, what: string, options?: QlasterErrorOptions): QlasterError {
+  return new QlasterError(code, `Cannot read a message of wire version 9: ${what}`, options);
 }
 
 /** One message's bytes. Whatever reaches beyond their end does not decode. */
@@ -199,7 +202,8 @@ class Body {
   /** @throws {QlasterError} `V9_VERSION` */
   assertVersion(): void {
     const version = this.#bytes[V9Token.version]!;
-    if (version !== V9_VERSION) throw refusal("V9_VERSION", `it is of version ${version}`);
+    if (version === V9_VERSION) return;
+    throw refusal("V9_VERSION", `it is of version ${version}`, { found: version, expected: V9_VERSION });
   }
 
   u64(at: number): bigint {
@@ -280,7 +284,7 @@ export function decodeClient(bytes: Uint8Array): ClientMessage {
       body.assertVersion();
       return { kind: "ping", token: body.tokenOf("ping") };
     default:
-      throw refusal("V9_TAG", `tag ${body.tag} is not a consumer's`);
+      throw refusal("V9_TAG", `tag ${body.tag} is not a consumer's`, { found: body.tag, expected: V9Tag.subscribe });
   }
 }
 
@@ -307,7 +311,10 @@ export function decodeServer(bytes: Uint8Array): ServerMessage {
       return { kind: "ready-shm", ready: { token, path, capacityBytes: Number(capacity) } };
     }
     default:
-      throw refusal("V9_TAG", `tag ${body.tag} is not a sender's on its socket`);
+      throw refusal("V9_TAG", `tag ${body.tag} is not a sender's on its socket`, {
+        found: body.tag,
+        expected: V9Tag.account, // the original's number for whatever a sender says
+      });
   }
 }
 
@@ -345,7 +352,10 @@ export class FrameCutter {
       const length = view.getUint32(at, true);
       if (length > this.#bodyBytesMax) {
         if (bodies.length > 0) break;
-        throw refusal("V9_FRAME_TOO_LARGE", `it has ${length} bytes, the limit is ${this.#bodyBytesMax}`);
+        throw refusal("V9_FRAME_TOO_LARGE", `it has ${length} bytes, the limit is ${this.#bodyBytesMax}`, {
+          found: length,
+          max: this.#bodyBytesMax,
+        });
       }
       const end = at + PREFIX_SIZE + length;
       if (this.#filled < end) break;

@@ -6,10 +6,12 @@
  */
 
 export {
+  ACCOUNT_PAYLOAD_BYTES_MAX,
   type DecodedUpdate,
   type EncodeOptions,
   loadCodec,
   type ServerFrame,
+  TRANSACTION_PAYLOAD_BYTES_MAX,
   type V9AccountUpdate,
   V9Codec,
   type V9SlotUpdate,

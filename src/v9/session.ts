@@ -86,6 +86,10 @@ export class V9Session implements Session {
     this.#requests = new Requests(`"${path}"`, times.requestTimeoutMs);
   }
 
+  get slotToken(): SlotToken {
+    return this.#token;
+  }
+
   start(host: SessionHost): void {
     const { handler } = this.#granted;
     this.#host = host;

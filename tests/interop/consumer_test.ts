@@ -171,7 +171,9 @@ linux("setupConsumer({ protocol }) tries no other", async (held) => {
   await rejectsWith(asNative, "CONNECT_PROTOCOL", /closed the connection without an answer/);
   await assert.rejects(stage.connect({ protocol: "v8" as "v9" }), TypeError);
   const { consumer } = await stage.granted();
-  assert.equal(consumer.protocol, "v9");
+  assert.deepEqual([consumer.protocol, consumer.slotToken], ["v9", { slotIndex: 0, generation: 1n }]);
+  await consumer.close();
+  assert.deepEqual(consumer.slotToken, { slotIndex: 0, generation: 1n });
 });
 
 linux("setupConsumer() says what it may be when a sender of version 9 gives no slot", async (held) => {

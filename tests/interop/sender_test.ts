@@ -766,6 +766,7 @@ guarded("native consumers and those of version 9 share a path, an order, and no 
   const kinds = [await native.next(), await native.next(), await native.next()].map((update) => update?.kind);
   assert.deepEqual(kinds, ["account", "transaction", "slot"]);
   assert.deepEqual(scene.sender.consumers().map(({ protocol }) => protocol), ["native", "v9"]);
+  assert.equal(native.slotToken, undefined);
   // Neither end is the other's.
   consumer.link.close();
   await scene.ended(1);

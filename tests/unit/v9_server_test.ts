@@ -243,7 +243,7 @@ test("a ring that can't be made closes the connection, and its place stays free"
   const { replies, isClosed } = fake.connect(subscribe());
   assert.deepEqual([replies, isClosed(), fake.server.refused], [[], true, 1]);
   const [reason] = fake.refusals;
-  assert.match(reason!, /^Cannot create a ring of 65536 bytes in memory \(.*EMFILE\): raise the limit of open files/);
+  assert.match(reason!, /^Cannot create a ring of 65536 bytes in memory \(.*EMFILE\)\): raise the limit of open files/);
   fake.memoryStatus = 0;
   assert.deepEqual(fake.connect(subscribe()).replies, [[5, 0, 2, 500]]);
 });
