@@ -414,8 +414,8 @@ export class Sender implements AsyncDisposable {
     clearInterval(this.#sweep);
     this.#acceptor?.close();
     this.#admission.close();
-    for (const consumer of [...this.#consumers.values()]) this.#end(consumer, "sender-closed");
     this.#v9?.close();
+    for (const consumer of [...this.#consumers.values()]) this.#end(consumer, "sender-closed");
     return Promise.resolve();
   }
 

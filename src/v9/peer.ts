@@ -77,6 +77,11 @@ export class V9Peer {
     this.#events = events;
   }
 
+  /** Whether its socket is closed. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   get identity(): LinkPeer {
     return this.#link.peer;
   }

@@ -30,6 +30,8 @@ export class V9Reader extends RingReader {
   readonly capacityBytes: number;
   /** Set before the first read. */
   watcher: ReaderWatcher | undefined;
+  /** Why the sender has ended if its sentinel is still to come, where that is known; else who watches finds out. */
+  sentinelMeans: EndReason | undefined;
 
   readonly #views: V9Views;
   readonly #native: Native;
@@ -66,11 +68,11 @@ export class V9Reader extends RingReader {
   }
 
   /** The sender says nothing about why: that takes a look at its socket. */
-  protected override onEndOfStream(): undefined {
+  protected override onEndOfStream(): EndReason | undefined {
     this.#look();
     this.isOver = true;
     this.watcher?.onSentinel();
-    return undefined;
+    return this.sentinelMeans;
   }
 
   override get announcedEnd(): EndReason | undefined {

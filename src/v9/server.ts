@@ -324,7 +324,11 @@ export class V9Server implements V9PeerEvents {
   /** Ends all slots and connections. */
   close(): void {
     this.#isClosed = true;
-    for (const peer of [...this.#peers]) peer.close("sender-closed", peer.wasGranted ? undefined : CLOSING);
+    for (const peer of [...this.#peers]) {
+      // Sentinels, then the socket's end soon behind: that is how a consumer of ours knows an end in order.
+      for (const slot of peer.slots) slot.finish();
+      peer.close("sender-closed", peer.wasGranted ? undefined : CLOSING);
+    }
     this.#stopSweep();
   }
 }

@@ -24,7 +24,7 @@ const LOOK_MS = 1000;
 /** How long after a wake that found nothing: a sender signals shortly before it unlinks. */
 const LOOK_AGAIN_MS = 20;
 /** How long a sender's socket may take to close after its ring has ended: then it has gone, and has not evicted. */
-const VERDICT_MS = 25;
+const VERDICT_MS = 100;
 /** A silence that was too long is remembered for that long after it was broken. */
 const SILENCE_KEPT_MS = 5 * LOOK_MS;
 
@@ -99,7 +99,7 @@ export class V9Session implements Session {
       host.onWake();
     };
     handler.onBytes = (bytes) => this.#onBytes(bytes);
-    handler.onClose = () => this.#end("sender-gone");
+    handler.onClose = () => this.#onSocketEnd();
     queueMicrotask(() => this.#granted.replay());
     // Timers never keep the process alive: the watch does, as long as the consumer wants it.
     this.#pinging = setInterval(() => this.#sayPing(), this.#times.pingMs).unref();
@@ -223,6 +223,17 @@ export class V9Session implements Session {
     // Not unref'd: a process that does nothing but wait for this has to learn of it. Two turns of the event loop, so that
     // a close that is due is heard first, even if our own loop stood still.
     setTimeout(() => setImmediate(() => setImmediate(() => this.#end(this.#verdict!.reason))), VERDICT_MS);
+  }
+
+  /**
+   * The sender has gone. Who evicts leaves the socket open, and who is killed writes no sentinel: with both, and nothing that
+   * speaks for an eviction shortly before, it went in order. Whether there is a sentinel shows once everything is read.
+   */
+  #onSocketEnd(): void {
+    const isOrderly = (this.#verdict?.reason ?? this.#evictionReason()) === "evicted";
+    if (isOrderly && this.#reader.isOver) return this.#end("sender-closed");
+    if (isOrderly) this.#reader.sentinelMeans = "sender-closed";
+    this.#end("sender-gone");
   }
 
   #evictionReason(): EndReason {

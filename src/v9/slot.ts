@@ -35,6 +35,7 @@ export class V9Slot extends RemoteConsumer {
 
   readonly #onClosed: (slot: V9Slot) => void;
   #isUnclaimed: boolean;
+  #isFinished = false;
 
   /** @param onClosed Its place is free. */
   constructor(native: Native, options: V9SlotOptions, onClosed: (slot: V9Slot) => void) {
@@ -60,12 +61,22 @@ export class V9Slot extends RemoteConsumer {
     return this.releasedBytes === 0;
   }
 
-  /** The ring's sentinel, if it fits, then the vanished path; both wake the consumer. The socket stays open. */
+  /** Writes the ring's sentinel, if it fits, and wakes the consumer: nothing follows. */
+  finish(): void {
+    if (this.isEnded || this.#isFinished) return;
+    this.#isFinished = true;
+    this.native.ringEnd(this.ring, WireReason.none);
+  }
+
+  /**
+   * The sentinel, then the vanished path; both wake the consumer. The socket stays open: if it is closed already there is no
+   * sentinel any more, since to a consumer of ours the two together are a sender that was closed in order.
+   */
   close(_reason: EndReason): void {
     if (this.isEnded) return;
     this.refresh();
+    if (!this.owner.isClosed) this.finish();
     this.isEnded = true;
-    this.native.ringEnd(this.ring, WireReason.none);
     this.native.close(this.ring);
     this.#onClosed(this);
   }

@@ -745,19 +745,74 @@ for (const runtime of RUNTIMES) {
   }
 }
 
-linux("a sender that goes in order has gone, and has not evicted", async (held) => {
+for (const isReading of [true, false]) {
+  linux(`a sender that goes in order was closed, and has not evicted; reading: ${isReading}`, async (held) => {
+    const stage = await Stage.open(held);
+    for (const unread of [0, 3]) {
+      const { consumer, ring, link } = await stage.granted({ idle: "park" });
+      const next = isReading && unread === 0 ? consumer.next() : undefined;
+      next?.catch(() => {});
+      for (let i = 0; i < unread; i++) ring.write(slotFrame(i));
+      ring.evict();
+      if (unread === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      link.close();
+      if (next !== undefined) assert.equal(await next, undefined);
+      if (unread > 0) {
+        let count = 0;
+        for await (const update of consumer) count += update.kind === "slot" ? 1 : 0;
+        assert.equal(count, unread);
+      }
+      assert.deepEqual(await consumer.whenEnded, { reason: "sender-closed" });
+      await lost(consumer.subscribe({}), "sender-closed");
+    }
+  });
+}
+
+linux("a sender's end is in order only with a sentinel, and if nothing speaks for an eviction", async (held) => {
   const stage = await Stage.open(held);
-  for (const isReading of [true, false]) {
-    const { consumer, ring, link } = await stage.granted({ idle: "park" });
-    const next = isReading ? consumer.next() : undefined;
-    next?.catch(() => {});
-    ring.evict();
-    await new Promise((resolve) => setTimeout(resolve, 5));
+  const cases = ["no sentinel", "behind", "silent"] as const;
+  for (const what of cases) {
+    const { consumer, ring, link } = await stage.granted({ idle: "park", v9PingMs: NEVER_MS, v9IdleMs: 100 });
+    if (what === "behind") ring.write(accountFrame({ payload: new Uint8Array(CAPACITY / 2) }));
+    if (what === "silent") standStill(150);
+    ring.evict({ sentinel: what !== "no sentinel" });
     link.close();
-    if (next !== undefined) await lost(next, "sender-gone");
-    assert.deepEqual(await consumer.whenEnded, { reason: "sender-gone" });
+    if (what === "behind") assert.equal((await consumer.next())?.kind, "account");
+    await lost(consumer.next(), "sender-gone");
   }
 });
+
+for (const runtime of RUNTIMES) {
+  linux(
+    `a consumer of a sender of ours in ${runtime} ends quietly when that is closed, and misses nothing`,
+    async (held) => {
+      const temporary = held.use(new Temporary());
+      const path = temporary.at("s.sock");
+      const agent = held.use(new Agent(runtime));
+      await agent.run(async (scope, options) => {
+        scope.sender = await scope.qlaster.setupSender(options);
+      }, { path, ringCapacityBytes: 1 << 16 });
+      const consumers = [];
+      for (const idle of ["park", "adaptive", "yield", "spin"] as const) {
+        consumers.push(held.use(await setupConsumer(path, { protocol: "v9", idle })));
+      }
+      const late = held.use(await setupConsumer(path, { protocol: "v9" }));
+      const reading = consumers.map(async (consumer) => {
+        let count = 0;
+        for await (const update of consumer) count += update.kind === "slot" ? 1 : 0;
+        return [count, consumer.ended?.reason];
+      });
+      await agent.run(async ({ sender }) => {
+        for (let i = 0; i < 100; i++) sender.publishSlot({ slot: BigInt(i), parent: 0n, status: "processed" });
+        await sender.close();
+      });
+      assert.deepEqual(await Promise.all(reading), consumers.map(() => [100, "sender-closed"]));
+      let count = 0;
+      for await (const _ of late) count++;
+      assert.deepEqual([count, late.ended?.reason], [100, "sender-closed"]);
+    },
+  );
+}
 
 linux(
   "READY_SHM as the answer to a request is the end of the connection, and its descriptor is not kept",

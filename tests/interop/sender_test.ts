@@ -586,6 +586,21 @@ guarded("Sender.close() ends rings with a sentinel, removes their paths and clos
   assert.deepEqual(scene.ends, ["sender-closed"]);
 }, SKIP);
 
+guarded(
+  "a connection that is closed for what it said leaves no sentinel: that is for an end in order",
+  async (held) => {
+    const scene = await Scene.open(held);
+    const { consumer, slot } = await scene.slot();
+    scene.sender.publishSlot({ slot: 1n, parent: 0n, status: "processed" });
+    consumer.link.send(framed(Uint8Array.of(9, 77)));
+    await scene.ended(1);
+    assert.deepEqual(bodies(slot.ring.readAll()), [slotFrame(1n)]);
+    assert.ok(!existsSync(slot.path));
+    assert.ok(slot.wake.take() >= 2, "for the frame, and when the path was gone");
+  },
+  SKIP,
+);
+
 // Those who do not speak it well
 
 const GARBAGE: readonly (readonly [name: string, bytes: Uint8Array])[] = [
