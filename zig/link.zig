@@ -126,6 +126,36 @@ test "receive refuses more descriptors than asked for, and leaks none" {
     try testing.expectEqual(before, after); // the lowest free number is what it was
 }
 
+test "receive tells that the kernel had to drop descriptors for want of room, and keeps none" {
+    if (!platform.is_linux) return error.SkipZigTest;
+    const linux = std.os.linux;
+    const ends = try testPair();
+    defer for (ends) |end| end.destroy();
+    // In a process of its own, whose limit leaves room for one descriptor more.
+    const pid = linux.fork();
+    if (pid == 0) {
+        const lowest = platform.duplicate(ends[0].fd);
+        _ = platform.close(lowest);
+        const limit: linux.rlimit = .{ .cur = @intCast(lowest + 1), .max = @intCast(lowest + 1) };
+        if (linux.setrlimit(.NOFILE, &limit) != 0) linux.exit_group(2);
+        var buffer: [8]u8 = undefined;
+        var descriptors: [4]i32 = undefined;
+        for ([_]usize{ 2, 3, 253 }) |sent| {
+            const many: [253]i32 = @splat(ends[0].fd);
+            if (platform.sendMessage(ends[0].fd, "x", many[0..sent]) != 1) linux.exit_group(3);
+            var count: u32 = 9;
+            if (ends[1].receive(&buffer, &descriptors, &count) != codeOf(.control_truncated)) linux.exit_group(4);
+            if (count != 0) linux.exit_group(5);
+            if (platform.duplicate(ends[0].fd) != lowest) linux.exit_group(6); // room as before: the one that came is closed
+            _ = platform.close(lowest);
+        }
+        linux.exit_group(0);
+    }
+    var status: i32 = 0;
+    while (linux.errno(linux.wait4(@intCast(pid), &status, 0, null)) == .INTR) {}
+    try testing.expectEqual(0, status);
+}
+
 test "send stops when the peer does not read" {
     const ends = try testPair();
     defer for (ends) |end| end.destroy();

@@ -17,6 +17,7 @@ import {
 } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { errorFromStatus } from "../errors.ts";
+import type { HalfSent } from "../v9/half_sent.ts";
 import type { FrameCutter } from "../v9/messages.ts";
 import type { RefusedEvent } from "../types.ts";
 import { encodeRefusal, type Hello } from "../wire/messages.ts";
@@ -66,6 +67,7 @@ export class Admission {
 
   readonly #native: Native;
   readonly #options: AdmissionOptions;
+  readonly #halfSent: HalfSent;
   readonly #events: AdmissionEvents;
   readonly #ownUid: number;
   readonly #senderId: Uint8Array = crypto.getRandomValues(new Uint8Array(16));
@@ -75,9 +77,10 @@ export class Admission {
   #opening = 0;
   #isClosed = false;
 
-  constructor(native: Native, options: AdmissionOptions, events: AdmissionEvents) {
+  constructor(native: Native, options: AdmissionOptions, halfSent: HalfSent, events: AdmissionEvents) {
     this.#native = native;
     this.#options = options;
+    this.#halfSent = halfSent;
     this.#events = events;
     this.#ownUid = native.uid();
   }
@@ -101,7 +104,7 @@ export class Admission {
     }
     const noV9 = this.#refusalOfV9(link);
     if (!this.#mayConnect(link) && noV9 !== undefined) return this.#refuse(link, undefined, ...this.#wrongUid(link));
-    const handshake = new Handshake(link, this.#options.handshakeTimeoutMs, {
+    const handshake = new Handshake(link, this.#options.handshakeTimeoutMs, this.#halfSent, {
       onHello: (hello, wakeFd) => {
         this.#handshakes.delete(handshake);
         void this.#onHello(link, hello, wakeFd);

@@ -7,6 +7,7 @@
  */
 
 import { LinkKind } from "../native/abi.generated.ts";
+import type { HalfReader, HalfSent } from "../v9/half_sent.ts";
 import { FrameCutter } from "../v9/messages.ts";
 import { decodeHello, type Hello, type Message, protocolError } from "../wire/messages.ts";
 import type { DrainOutcome, Link, LinkProtocol } from "./link.ts";
@@ -29,11 +30,12 @@ export interface HandshakeEvents {
 }
 
 /** Waits for a hello and the descriptor that comes with it, or for a message of version 9. */
-export class Handshake {
+export class Handshake implements HalfReader {
   readonly link: Link;
   /** What the peer speaks, once that is known. */
   protocol: LinkProtocol | undefined;
   readonly #timeoutMs: number;
+  readonly #halfSent: HalfSent;
   readonly #events: HandshakeEvents;
   readonly #deadline: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -43,9 +45,10 @@ export class Handshake {
   #isOver = false;
 
   /** @param timeoutMs From now to the end of the first message. */
-  constructor(link: Link, timeoutMs: number, events: HandshakeEvents) {
+  constructor(link: Link, timeoutMs: number, halfSent: HalfSent, events: HandshakeEvents) {
     this.link = link;
     this.#timeoutMs = timeoutMs;
+    this.#halfSent = halfSent;
     this.#events = events;
     this.#deadline = performance.now() + timeoutMs;
   }
@@ -102,8 +105,12 @@ export class Handshake {
   /** Stops the draining at the first whole message: the rest is read by whoever takes over. */
   #onBytes(cutter: FrameCutter, bytes: Uint8Array): boolean {
     const bodies = cutter.push(bytes);
-    if (bodies.length === 0) return true;
+    if (bodies.length === 0) {
+      this.#halfSent.note(this, cutter.pending, false);
+      return !this.#isOver;
+    }
     this.#isOver = true;
+    this.#halfSent.note(this, 0, true); // from here on whoever takes over counts it
     this.#events.onV9(bodies, cutter);
     return false;
   }
@@ -113,7 +120,12 @@ export class Handshake {
     if (this.#isOver) return;
     this.#isOver = true;
     clearTimeout(this.#timer);
+    this.#halfSent.note(this, 0, true);
     this.link.close();
     this.#events.onFailure(reason);
+  }
+
+  giveUp(reason: string): void {
+    this.cancel(reason);
   }
 }

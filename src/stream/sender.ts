@@ -22,6 +22,7 @@ import type {
   TransactionUpdate,
   Update,
 } from "../types.ts";
+import { HalfSent } from "../v9/half_sent.ts";
 import { V9Server } from "../v9/server.ts";
 import { decodeSubscribe, encodeAck, encodeRefusal, type Message, type SubscribeRequest } from "../wire/messages.ts";
 import { Acceptor } from "./acceptor.ts";
@@ -130,7 +131,8 @@ export class Sender implements AsyncDisposable {
     const onEnd = (consumer: RemoteConsumer, reason: EndReason) => this.#end(consumer, reason);
     const onRefused = (event: RefusedEvent) => this.#emit(this.#consumerListeners, event);
     this.#fanout = new Fanout(native, onEnd, this.timings);
-    this.#admission = new Admission(native, { ...options, isV9Served: options.v9 !== undefined }, {
+    const halfSent = new HalfSent();
+    this.#admission = new Admission(native, { ...options, isV9Served: options.v9 !== undefined }, halfSent, {
       connectionCount: () => this.#connectionCount(),
       memoryBytes: () => this.#memoryBytes(),
       onConnection: (connection) => this.#onConnection(connection),
@@ -139,7 +141,7 @@ export class Sender implements AsyncDisposable {
       onSubscribe: (connection, message) => this.#onSubscribe(connection, message),
       onEnd,
     });
-    this.#v9 = options.v9 && new V9Server(native, options.v9, {
+    this.#v9 = options.v9 && new V9Server(native, options.v9, halfSent, {
       nextId: () => this.#admission.nextId(),
       memoryBytes: () => this.#memoryBytes() + this.#admission.openingBytes,
       onOpen: (slot) => this.#fanout.add(slot),

@@ -11,6 +11,7 @@ import type { Native, Watch } from "../native/native.ts";
 import { isQlasterError } from "../errors.ts";
 import type { Link, LinkPeer } from "../stream/link.ts";
 import type { EndReason, SlotToken } from "../types.ts";
+import type { HalfReader, HalfSent } from "./half_sent.ts";
 import {
   type ClientMessage,
   decodeClient,
@@ -55,7 +56,7 @@ function textOf(error: unknown): string {
 }
 
 /** One connection. */
-export class V9Peer {
+export class V9Peer implements HalfReader {
   /** The slots that it got and that have not ended. */
   readonly slots = new Set<V9Slot>();
   /** Whether it ever got a slot. */
@@ -64,16 +65,18 @@ export class V9Peer {
   readonly #native: Native;
   readonly #link: Link;
   readonly #cutter: FrameCutter;
+  readonly #halfSent: HalfSent;
   readonly #events: V9PeerEvents;
   #watch: Watch | undefined;
   #isRef = true;
   #isClosed = false;
 
   /** @param cutter Holds what came behind the first messages. */
-  constructor(native: Native, link: Link, cutter: FrameCutter, events: V9PeerEvents) {
+  constructor(native: Native, link: Link, cutter: FrameCutter, halfSent: HalfSent, events: V9PeerEvents) {
     this.#native = native;
     this.#link = link;
     this.#cutter = cutter;
+    this.#halfSent = halfSent;
     this.#events = events;
   }
 
@@ -105,9 +108,11 @@ export class V9Peer {
 
   #onBytes(bytes: Uint8Array): void {
     this.#guard(() => {
+      let isNew = false;
       for (let more = bytes; !this.#isClosed; more = NOTHING) {
         const bodies = this.#cutter.push(more);
-        if (bodies.length === 0) return;
+        if (bodies.length === 0) return this.#halfSent.note(this, this.#cutter.pending, isNew);
+        isNew = true;
         this.#onBodies(bodies);
       }
     });
@@ -180,6 +185,10 @@ export class V9Peer {
     return slot;
   }
 
+  giveUp(reason: string): void {
+    this.close("evicted", this.slots.size === 0 ? reason : undefined);
+  }
+
   #tryOpen(request: SubscribeV9): OpenedSlot | string {
     try {
       return this.#events.open(this, request);
@@ -192,6 +201,7 @@ export class V9Peer {
   close(reason: EndReason, refusal?: string): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#halfSent.note(this, 0, true);
     this.#watch?.close();
     this.#link.close();
     this.#events.onClosed(this, reason, refusal);

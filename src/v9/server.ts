@@ -15,6 +15,7 @@ import { describeStatus, errorFromStatus } from "../errors.ts";
 import { CLOSING } from "../stream/admission.ts";
 import type { Link } from "../stream/link.ts";
 import type { EndReason, RefusedEvent, SlotStatus, SlotToken } from "../types.ts";
+import type { HalfSent } from "./half_sent.ts";
 import { IdleClock } from "./idle_clock.ts";
 import type { FrameCutter, SubscribeV9 } from "./messages.ts";
 import { type OpenedSlot, V9Peer, type V9PeerEvents } from "./peer.ts";
@@ -94,6 +95,7 @@ export class V9Server implements V9PeerEvents {
 
   readonly #native: Native;
   readonly #options: V9ServerOptions;
+  readonly #halfSent: HalfSent;
   readonly #events: V9ServerEvents;
   readonly #peers = new Set<V9Peer>();
   /** By index. */
@@ -106,9 +108,10 @@ export class V9Server implements V9PeerEvents {
   #isRef = true;
   #isClosed = false;
 
-  constructor(native: Native, options: V9ServerOptions, events: V9ServerEvents) {
+  constructor(native: Native, options: V9ServerOptions, halfSent: HalfSent, events: V9ServerEvents) {
     this.#native = native;
     this.#options = options;
+    this.#halfSent = halfSent;
     this.#events = events;
     this.#slots = Array(options.slotsMax).fill(undefined);
     this.#sweepMs = Math.min(SWEEP_MS_MAX, Math.max(SWEEP_MS_MIN, options.idleTimeoutMs / 4));
@@ -126,7 +129,7 @@ export class V9Server implements V9PeerEvents {
 
   /** Takes over a connection. @param bodies Its first messages. @param cutter Holds what came behind them. */
   accept(link: Link, bodies: readonly Uint8Array[], cutter: FrameCutter): void {
-    const peer = new V9Peer(this.#native, link, cutter, this);
+    const peer = new V9Peer(this.#native, link, cutter, this.#halfSent, this);
     this.#peers.add(peer);
     if (this.#isClosed) return peer.close("sender-closed", CLOSING);
     if (!this.#isRef) peer.unref();

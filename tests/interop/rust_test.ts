@@ -21,7 +21,7 @@ import {
 import { Agent } from "../support/agent_process.ts";
 import { eventually } from "../support/footprint.ts";
 import { guarded, type Held } from "../support/guarded.ts";
-import { OWN_RUNTIME } from "../support/runtime.ts";
+import { OWN_RUNTIME, RUNTIMES } from "../support/runtime.ts";
 import { accountKey, ownerKey } from "../support/script.ts";
 import { Temporary } from "../support/temporary.ts";
 import { hashOf, Script, StreamHash } from "./support/ring_stream.ts";
@@ -238,6 +238,25 @@ for (const ring of ["memfd", "file"] as const) {
     await rustConsumer(held, next.path);
   }, options);
 }
+
+guarded(
+  "a Rust consumer killed between a frame's prefix and its body costs its slot, and the others nothing",
+  async (held) => {
+    const stage = await openSender(held, { slotsMax: 2 }, 65536);
+    const other = await rustConsumer(held, stage.path);
+    for (let i = 0; i < 3; i++) {
+      const consumer = await rustConsumer(held, stage.path, "--stop-within", 5);
+      for (let slot = 1n; slot <= 10n; slot++) stage.sender.publishSlot({ slot, parent: 0n, status: "processed" });
+      await consumer.event("within");
+      assert.equal(stage.sender.publishSlot({ slot: 11n, parent: 0n, status: "processed" }), 2);
+      consumer.signal("SIGKILL");
+      assert.equal(await disconnected(stage), "consumer-gone");
+    }
+    await eventually("the other one has all", async () => (await other.counts()).slots === 33);
+    assert.deepEqual(stage.sender.consumers().map(({ pid }) => pid), [other.pid]);
+  },
+  options,
+);
 
 guarded("our sender forwards what a Rust consumer subscribes to, with its token", async (held) => {
   const stage = await openSender(held, {});
@@ -512,6 +531,33 @@ guarded("our killed consumer costs a Rust sender one slot, and the others nothin
   assert.equal((await sender.event("evicted"))["why"], "full");
   sender.tell({ kind: "slot", slot: "5" });
   assert.equal((await consumer.next())?.kind, "slot");
+}, options);
+
+guarded("our consumer killed with a frame in its hands costs a Rust sender nothing but that slot", async (held) => {
+  const { sender, path } = await openRust(held, 65536);
+  for (const runtime of RUNTIMES) {
+    const agent = held.use(new Agent(runtime));
+    await agent.run(async (scope, path) => {
+      const consumer = await scope.qlaster.setupConsumer(path, { idle: "spin" });
+      setTimeout(function look() {
+        consumer.poll((update) => {
+          scope.emit(update.kind);
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+        });
+        setTimeout(look, 1);
+      });
+    }, path);
+    const consumer = held.use(await setupConsumer(path));
+    sender.tell({ kind: "slot", slot: "4" });
+    await agent.event((event) => event === "slot");
+    agent.signal("SIGKILL");
+    await agent.ended;
+    sender.tell({ kind: "slot", slot: "5" });
+    for (const slot of [4n, 5n]) {
+      const update = await consumer.next();
+      assert.equal(update?.kind === "slot" && update.slot, slot);
+    }
+  }
 }, options);
 
 guarded("our consumer gets 20,000 accounts of a Rust sender, each byte of them", async (held) => {

@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import { chmodSync, existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import {
   type AccountUpdate,
@@ -20,6 +20,7 @@ import {
 import { Agent } from "../support/agent_process.ts";
 import { eventually, footprintOf, settlesAt } from "../support/footprint.ts";
 import { guarded, type Held } from "../support/guarded.ts";
+import * as libc from "../support/libc.ts";
 import {
   accountFrame,
   createdNsOf,
@@ -35,13 +36,16 @@ import {
   type Token,
   transactionFrame,
 } from "../support/raw_v9.ts";
-import { OWN_RUNTIME } from "../support/runtime.ts";
+import { OWN_RUNTIME, RUNTIMES } from "../support/runtime.ts";
 import { Temporary } from "../support/temporary.ts";
 
 const SKIP = process.platform === "linux" ? {} : { skip: "a raw peer of version 9 needs Linux" };
 const AS_ROOT = process.getuid?.() === 0 ? SKIP : { skip: "becoming another user needs root" };
 const NOBODY = 65534;
 const CAPACITY = 65536;
+const MIB = 1024 * 1024;
+const F_GETFL = 3;
+const O_NONBLOCK = 0o4000;
 const key = (byte: number) => new Uint8Array(32).fill(byte);
 
 /** A sender, and what it told the application. */
@@ -136,6 +140,7 @@ guarded(
     assert.deepEqual([...first.slot.ring.words.slice(8, 40)].filter((word) => word !== 0n), [], "all cursors are 0");
     assert.deepEqual(first.slot.ring.readAll(), []);
     assert.equal(first.slot.wake.take(), 0);
+    assert.equal(libc.libc().fcntl(first.slot.wake.fd, F_GETFL, 0) & O_NONBLOCK, O_NONBLOCK);
     const second = await scene.slot();
     assert.deepEqual(second.slot.token, { index: 1, generation: 2n });
     assert.equal(first.consumer.link.unread.length, 0, "nothing is said without being asked");
@@ -435,6 +440,24 @@ guarded("with sharedTokens any connection may use any token, as in the original"
   assert.equal(slot.ring.readAll().length, 1);
 }, SKIP);
 
+guarded("two connections that subscribe at once with one token lose nothing of each other's", async (held) => {
+  const scene = await Scene.open(held, { v9: { sharedTokens: true } });
+  const { consumer, slot: { token, ring } } = await scene.slot();
+  const other = scene.connect();
+  for (let round = 0; round < 20; round++) {
+    const keys = [key(2 * round), key(2 * round + 1)] as const;
+    await Promise.all([
+      consumer.link.dribble(subscribe({ token, accounts: [keys[0]] }), 7),
+      other.link.dribble(subscribe({ token, accounts: [keys[1]], transactions: round === 7 }), 11),
+    ]);
+    await Promise.all([consumer.expectReady(token), other.expectReady(token)]);
+  }
+  const [info] = scene.sender.consumers();
+  assert.deepEqual([info!.accounts, info!.transactions], [40, true]);
+  for (let i = 0; i < 40; i++) assert.equal(scene.sender.publishAccount(account({ pubkey: key(i) })), 1);
+  assert.equal(ring.readAll().length, 40);
+}, SKIP);
+
 guarded(
   "without a free slot the connection is closed without a word, and a freed one is given out again",
   async (held) => {
@@ -675,6 +698,88 @@ guarded("connections that never ask for a slot are bounded", async (held) => {
   const slot = await idle.at(-1)!.open();
   assert.equal(slot.token.index, 1);
   assert.ok(!honest.consumer.link.isEnded);
+}, SKIP);
+
+for (const runtime of RUNTIMES) {
+  guarded(`200 messages of 16 MiB that are announced and never come take no memory, in ${runtime}`, async (held) => {
+    const temporary = held.use(new Temporary());
+    const path = temporary.at("s.sock");
+    const agent = held.use(new Agent(runtime));
+    await agent.run(async (scope, path) => {
+      scope.sender = await scope.qlaster.setupSender({ path, ringCapacityBytes: 65536, handshakeTimeoutMs: 60_000 });
+    }, path);
+    const rss = () => {
+      return Number(/VmRSS:\s*(\d+) kB/.exec(readFileSync(`/proc/${agent.pid}/status`, "utf8"))![1]) * 1024;
+    };
+    const half = () => held.use(new RawV9Consumer(path));
+    await half().open();
+    const before = rss();
+    for (let i = 0; i < 200; i++) half().link.send(Uint8Array.of(0, 0, 0, 1, 9, 1, 255)); // 16 MiB, three bytes of it
+    await half().open(); // behind them in the queue
+    await agent.run(() => new Promise((resolve) => setTimeout(resolve, 200))); // handshakes look every 50 ms
+    const grown = rss() - before;
+    assert.ok(grown < 200 * MIB, `${grown} bytes`);
+  }, SKIP);
+
+  guarded(`accepting goes on after descriptors ran out, in ${runtime}`, async (held) => {
+    const temporary = held.use(new Temporary());
+    const path = temporary.at("s.sock");
+    const openFilesMax = 120;
+    const agent = held.use(new Agent(runtime, { openFilesMax }));
+    await agent.run(async (scope, path) => {
+      const v9 = { slotsMax: 255 };
+      scope.sender = await scope.qlaster.setupSender({ path, ringCapacityBytes: 65536, v9, handshakeTimeoutMs: 500 });
+    }, path);
+    const honest = held.use(new RawV9Consumer(path));
+    const slot = await honest.open();
+    const many = Array.from({ length: 60 }, () => held.use(new RawV9Consumer(path)));
+    for (const { link } of many) link.send(subscribe());
+    await eventually("descriptors run out", () => footprintOf(agent.pid).descriptors.length >= openFilesMax - 6);
+    await agent.run(({ sender }) => sender.publishSlot({ slot: 1n, parent: 0n, status: "processed" }));
+    assert.equal((await slot.frames(1)).length, 1, "those who were there go on");
+    for (const consumer of many) consumer[Symbol.dispose]();
+    // A place in the queue may still be refused while the others are cleared away.
+    let fresh: RawV9Slot | undefined;
+    await eventually("somebody new gets a slot", async () => {
+      const consumer = held.use(new RawV9Consumer(path));
+      consumer.link.send(subscribe());
+      const received = await consumer.link.received();
+      if (received.bytes.length > 0) fresh = consumer.taken(received);
+      return fresh !== undefined;
+    });
+    await agent.run(({ sender }) => sender.publishSlot({ slot: 2n, parent: 1n, status: "processed" }));
+    assert.deepEqual([(await fresh!.frames(1)).length, (await slot.frames(1)).length], [1, 1]);
+  }, SKIP);
+}
+
+guarded("messages that are never finished are bounded over all connections: the oldest go", async (held) => {
+  const scene = await Scene.open(held, { handshakeTimeoutMs: 60_000 });
+  const honest = await scene.slot();
+  const begun = framed(new Uint8Array(16 * MIB)).subarray(0, 9 * MIB);
+  const first = scene.connect();
+  await first.open(); // one with a slot, and its second message
+  const links = [first.link, ...Array.from({ length: 9 }, () => scene.connect().link)];
+  for (const link of links) {
+    try {
+      await link.sendLong(begun);
+    } catch {
+      // Closed meanwhile.
+    }
+  }
+  // Seven times 9 MiB fit into 64.
+  await eventually(
+    "three are closed",
+    () => links.slice(0, 3).every((link) => link.unread.length === 0 && link.isEnded),
+  );
+  await scene.refuses(
+    /^v9: unfinished messages took more than 67108864 bytes, and its was the oldest$/,
+    /^v9: unfinished messages took more than/,
+  );
+  assert.deepEqual(scene.ends, ["evicted"]);
+  for (const link of links.slice(3)) assert.ok(link.unread.length === 0 && !link.isEnded);
+  await honest.consumer.subscribe(honest.slot.token, { accounts: [key(1)] });
+  scene.sender.publishAccount(account());
+  assert.equal((await honest.slot.frames(1)).length, 1);
 }, SKIP);
 
 guarded("v9: false closes on whatever is not the native protocol", async (held) => {

@@ -51,11 +51,14 @@ export class Agent implements AsyncDisposable {
   #end: Exit | undefined;
   #stderr = "";
 
-  /** @param programArgs The runtime's arguments, if not the usual ones. */
-  constructor(runtime: Runtime) {
+  /** @param options.openFilesMax The most descriptors that it can have. */
+  constructor(runtime: Runtime, options: { openFilesMax?: number } = {}) {
     this.runtime = runtime;
-    const args = runtime === "deno" ? DENO_ARGS : ["run"];
-    const child = spawn(executable(runtime), [...args, PROGRAM], {
+    const command = [executable(runtime), ...runtime === "deno" ? DENO_ARGS : ["run"], PROGRAM];
+    if (options.openFilesMax !== undefined) {
+      command.unshift("sh", "-c", `ulimit -n ${options.openFilesMax} && exec "$0" "$@"`);
+    }
+    const child = spawn(command[0]!, command.slice(1), {
       env: { ...process.env, NO_COLOR: "1" },
       stdio: ["pipe", "pipe", "pipe"],
     });

@@ -11,6 +11,7 @@ import { Status, V9Created } from "../../src/native/abi.generated.ts";
 import type { Native } from "../../src/native/native.ts";
 import type { Link } from "../../src/stream/link.ts";
 import type { EndReason } from "../../src/types.ts";
+import { HalfSent } from "../../src/v9/half_sent.ts";
 import { encodePing, encodeSubscribe, FrameCutter } from "../../src/v9/messages.ts";
 import { V9Server, type V9ServerOptions } from "../../src/v9/server.ts";
 import type { V9Slot } from "../../src/v9/slot.ts";
@@ -80,31 +81,36 @@ class Fake implements Disposable {
       return this.#realSetInterval(() => {}, 1 << 30);
     }) as unknown as typeof setInterval;
     let id = 0;
-    this.server = new V9Server(native as unknown as Native, {
-      slotsMax: 3,
-      ring: "memfd",
-      ringDirectory: undefined,
-      idleTimeoutMs: IDLE_MS,
-      sharedTokens: false,
-      slotStatuses: new Set(["processed"] as const),
-      ringCapacityBytes: 65536,
-      memoryMaxBytes: 1 << 30,
-      ...options,
-    }, {
-      nextId: () => ++id,
-      memoryBytes: () => this.memoryBytes,
-      onOpen: () => {},
-      subscribe: () => {
-        if (this.subscribeFails) throw new Error("too many keys");
+    this.server = new V9Server(
+      native as unknown as Native,
+      {
+        slotsMax: 3,
+        ring: "memfd",
+        ringDirectory: undefined,
+        idleTimeoutMs: IDLE_MS,
+        sharedTokens: false,
+        slotStatuses: new Set(["processed"] as const),
+        ringCapacityBytes: 65536,
+        memoryMaxBytes: 1 << 30,
+        ...options,
       },
-      onGranted: () => {},
-      onSubscribed: () => {},
-      onRefused: ({ reason }) => void this.refusals.push(reason),
-      onEnd: (slot: V9Slot, reason: EndReason) => {
-        this.ends.push([slot.token.slotIndex, reason]);
-        slot.close(reason);
+      new HalfSent(),
+      {
+        nextId: () => ++id,
+        memoryBytes: () => this.memoryBytes,
+        onOpen: () => {},
+        subscribe: () => {
+          if (this.subscribeFails) throw new Error("too many keys");
+        },
+        onGranted: () => {},
+        onSubscribed: () => {},
+        onRefused: ({ reason }) => void this.refusals.push(reason),
+        onEnd: (slot: V9Slot, reason: EndReason) => {
+          this.ends.push([slot.token.slotIndex, reason]);
+          slot.close(reason);
+        },
       },
-    });
+    );
   }
 
   /** A connection that says this first. What it was told is in `replies`. */

@@ -107,7 +107,14 @@ pub fn run(args: &Args) -> Result<(), String> {
     let fresh = Mutex::new((Counts::default(), Hash::new()));
     let shared = Arc::new(Shared { is_paused: AtomicBool::new(false), counts: fresh });
     let waiter = Waiter::new(descriptor)?;
-    let reading = Reading { reader, waiter, path, limit: args.number("count"), prints: args.text("print").is_some() };
+    let reading = Reading {
+        reader,
+        waiter,
+        path,
+        limit: args.number("count"),
+        stop_within: args.number("stop-within"),
+        prints: args.text("print").is_some(),
+    };
     let for_reader = shared.clone();
     std::thread::spawn(move || {
         let why = reading.run(&for_reader).unwrap_or_else(|fault| format!("error: {fault}"));
@@ -204,6 +211,8 @@ struct Reading {
     waiter: Waiter,
     path: String,
     limit: Option<u64>,
+    /// The frame in which it stops for good.
+    stop_within: Option<u64>,
     prints: bool,
 }
 
@@ -216,7 +225,7 @@ impl Reading {
             while shared.is_paused.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            match self.reader.pop(&mut body) {
+            match self.reader.pop_with(&mut body, || self.stop_within(taken + 1)) {
                 Taken::Frame => {
                     self.take(&body, shared);
                     taken += 1;
@@ -229,6 +238,16 @@ impl Reading {
                 Taken::Nothing => self.waiter.wait()?,
                 Taken::Sentinel => return Ok("sentinel".into()),
                 Taken::Broken(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Never returns in the frame of that number, whose prefix has been taken.
+    fn stop_within(&self, number: u64) {
+        if Some(number) == self.stop_within {
+            json::object().text("event", "within").print();
+            loop {
+                std::thread::park();
             }
         }
     }

@@ -111,6 +111,11 @@ impl Reader {
     }
 
     pub fn pop(&self, body: &mut Vec<u8>) -> Taken {
+        self.pop_with(body, || ())
+    }
+
+    /// `within` is called when the prefix has been taken and the body has not.
+    pub fn pop_with(&self, body: &mut Vec<u8>, within: impl FnOnce()) -> Taken {
         self.take(4, body);
         let Ok(prefix) = <[u8; 4]>::try_from(body.as_slice()) else {
             return if body.is_empty() { Taken::Nothing } else { Taken::Broken("a prefix in two pieces".into()) };
@@ -119,6 +124,7 @@ impl Reader {
             return Taken::Sentinel;
         }
         let length = u32::from_le_bytes(prefix) as usize;
+        within();
         self.take(length, body);
         if body.len() != length {
             return Taken::Broken(format!("{} bytes of a body of {length}", body.len()));
