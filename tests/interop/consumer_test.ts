@@ -264,6 +264,7 @@ const ANSWERS: readonly Answer[] = [
   { name: "no capacity", code: "CONNECT_PROTOCOL", bytes: ({ path }) => readyShm({ path, capacity: 0 }) },
   { name: "no descriptor", code: "CONNECT_PROTOCOL", text: /descriptor/, descriptors: [] },
   { name: "two descriptors", code: "LINK_PROTOCOL", descriptors: ["wake", "wake"] },
+  { name: "253 descriptors", code: "LINK_PROTOCOL", descriptors: Array<"wake">(253).fill("wake") },
   { name: "a wake that is a file", code: "REGION_REFUSED", descriptors: ["file"] },
   {
     name: "a path that leads nowhere",

@@ -229,3 +229,36 @@ pub const ConsumerEnd = struct {
         end.file.destroy();
     }
 };
+
+const testing = std.testing;
+
+test "an update is compressed once for all rings, and not before one wants it" {
+    if (!platform.is_linux) return error.SkipZigTest;
+    const Source = extern struct { header: layout.FrameHeader, body: layout.AccountBody };
+    var source: Source align(8) = std.mem.zeroes(Source);
+    source.header.kind = @backingInt(layout.FrameKind.account);
+    source.body.data_length = layout.v9_compress_bytes_min;
+    const head: []align(8) const u8 = std.mem.asBytes(&source);
+    const data: [layout.v9_compress_bytes_min]u8 = @splat(7);
+    var ends: [2]ProducerEnd = undefined;
+    for (&ends, 0..) |*end, index| {
+        var created: layout.V9Created = undefined;
+        try testing.expectEqual(0, ProducerEnd.create("", @intCast(index), 1, 1 << 20, &created, end));
+        _ = platform.close(created.wake_fd);
+    }
+    defer for (&ends) |*end| end.destroy();
+
+    var outgoing: Outgoing = .{};
+    defer outgoing.deinit();
+    try testing.expectEqual(0, outgoing.memory.len);
+    try testing.expectEqual(0, ends[0].offer(&outgoing, head, &data, 5));
+    const block = outgoing.encoded.payload;
+    try testing.expect(block.len < 4000);
+    const memory = outgoing.memory; // taken anew for each compression
+    try testing.expectEqual(0, ends[1].offer(&outgoing, head, &data, 6));
+    try testing.expectEqual(block, outgoing.encoded.payload);
+    try testing.expectEqual(memory.ptr, outgoing.memory.ptr);
+    const size = 4 + @sizeOf(layout.V9Account) + block.len;
+    const rings = [_][*]const u8{ ends[0].ring.data, ends[1].ring.data };
+    try testing.expectEqualSlices(u8, rings[0][0..size], rings[1][0..size]); // the time, too
+}
