@@ -13,6 +13,8 @@ import { decodeHello, type Hello, type Message, protocolError } from "../wire/me
 import type { DrainOutcome, Link, LinkProtocol } from "./link.ts";
 
 const DELAY_MS_MAX = 50;
+/** Who has sent that much at a time is in the middle of a long message, and waits for room in the socket. */
+const LONG_BYTES = 4096;
 
 /** How a handshake ends, by one of these. */
 export interface HandshakeEvents {
@@ -105,6 +107,7 @@ export class Handshake implements HalfReader {
   /** Stops the draining at the first whole message: the rest is read by whoever takes over. */
   #onBytes(cutter: FrameCutter, bytes: Uint8Array): boolean {
     const bodies = cutter.push(bytes);
+    if (bytes.length >= LONG_BYTES) this.#delayMs = 1;
     if (bodies.length === 0) {
       this.#halfSent.note(this, cutter.pending, false);
       return !this.#isOver;
