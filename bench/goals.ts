@@ -69,6 +69,36 @@ const GOALS: readonly Goal[] = [
     figure: ratio,
     atLeast: 0.8,
   },
+  {
+    text: "push into the original's ring: speed of the crate",
+    records: /^v9 (18 B|1 KiB|10 KiB|1 MiB), (\w+) to \2, push$/,
+    figure: speed,
+    atLeast: 3,
+  },
+  {
+    text: "the same at 165 B",
+    records: /^v9 165 B, (\w+) to \1, push$/,
+    figure: speed,
+    atLeast: 1.5,
+  },
+  {
+    text: "pop from the original's ring: speed of the crate",
+    records: /^v9 (18 B|1 KiB|10 KiB|1 MiB), (\w+) to \2, pop$/,
+    figure: speed,
+    atLeast: 3,
+  },
+  {
+    text: "the same at 165 B",
+    records: /^v9 165 B, (\w+) to \1, pop$/,
+    figure: speed,
+    atLeast: 1.5,
+  },
+  {
+    text: "Rust and TypeScript, end to end, against the same crate side alone",
+    records: /^v9 .*, (rust to (deno|bun)|(deno|bun) to rust), end to end$/,
+    figure: ratio,
+    atLeast: 0.95,
+  },
 ];
 
 /** One row for each record that a goal is about: goal, record, bound, figure, verdict. */

@@ -20,9 +20,10 @@ import type { BenchRecord } from "./record.ts";
 import { linesFromMachine, tableFromRecords } from "./report.ts";
 import { ringLatency } from "./ring_latency.ts";
 import { ringThroughput } from "./ring_throughput.ts";
+import { v9Ring } from "./v9_ring.ts";
 import { killAll } from "./worker.ts";
 
-const BENCHES: readonly Bench[] = [ringThroughput, ringLatency, handshake, ffiCall, peers];
+const BENCHES: readonly Bench[] = [ringThroughput, ringLatency, handshake, ffiCall, peers, v9Ring];
 
 const USAGE = `Usage: ./dev bench [name ...] [--quick] [--json]
 

@@ -31,6 +31,9 @@ export const TABLES: Readonly<Record<string, (records: readonly BenchRecord[]) =
   handshake: (records) => tableFromRecords(records.filter(({ name }) => name.startsWith("handshake"))),
   ffi: (records) => pivot(records, /^ffi (\w+): (.*)$/, ([, column, row]) => ({ row: row!, column: column! }), value),
   peers: (records) => pivot(records, /^(our ring|Unix|pipe|Worker|zeromq|Rust)(.*), ([^,]+)$/, peerPlace, value),
+  "v9-push": (records) => pivot(records, /^v9 ([^,]*), (\w+) to \2, push$/, v9Place, withRatio),
+  "v9-pop": (records) => pivot(records, /^v9 ([^,]*), (\w+) to \2, pop$/, v9Place, withRatio),
+  "v9-pairs": (records) => pivot(records, /^v9 ([^,]*), (\w+ to \w+), end to end$/, v9Place, withRatio),
 };
 
 function rowThenColumn([, row, column]: readonly string[]): Place {
@@ -43,6 +46,11 @@ function latencyPlace([, what, gap, pair]: readonly (string | undefined)[]): Pla
 
 function peerPlace([, start, rest, column]: readonly string[]): Place {
   return { row: `${start}${rest}`, column: column! };
+}
+
+/** `lean` is the crate with buffers that are kept, both in its column for one side and in that for the pair. */
+function v9Place([, row, column]: readonly string[]): Place {
+  return { row: row!, column: column!.startsWith("lean") ? "rust, kept buffers" : column! };
 }
 
 function pivot(
@@ -67,6 +75,10 @@ function pivot(
 
 function value({ value, unit }: BenchRecord): string {
   return `${value} ${unit}`;
+}
+
+function withRatio({ value, unit, ratio }: BenchRecord): string {
+  return ratio === undefined ? `${value} ${unit}` : `${value} ${unit} (${ratio})`;
 }
 
 function withSpread({ value, unit, conditions: { min, max } }: BenchRecord): string {

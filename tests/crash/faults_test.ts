@@ -141,8 +141,9 @@ function leftOvers(temporary: Temporary): string[] {
   return readdirSync(temporary.path).sort();
 }
 
-const sharedObjects = () =>
-  existsSync("/dev/shm") ? readdirSync("/dev/shm").filter((name) => name.includes("qlaster")) : [];
+/** What a process has left in shared memory: its number is in the names. */
+const sharedObjects = (pid: number) =>
+  existsSync("/dev/shm") ? readdirSync("/dev/shm").filter((name) => name.includes(`qlaster-${pid}`)) : [];
 
 function pairOf(held: Held, senderRuntime: Runtime, consumerRuntime: Runtime) {
   const temporary = held.use(new Temporary());
@@ -197,6 +198,7 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
         path,
       );
       const before = await settledFootprint(reading.pid);
+      const sender = sending.pid;
       await startReading(reading, path, 50);
       await startPublishing(sending);
       await reading.event(({ read }: { read?: number }) => read === 50);
@@ -214,7 +216,7 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
       assert.deepEqual([code, reason, lost], ["CONNECTION_LOST", "sender-gone", { reason: "sender-gone" }]);
       await settlesAt(reading.pid, before, { threads: true });
       assert.deepEqual(leftOvers(temporary), ["s.sock", "s.sock.lock"]);
-      assert.deepEqual(sharedObjects(), []);
+      assert.deepEqual(sharedObjects(sender), []);
 
       // The next sender takes the path over, the same consumer's process reads from it, and the end leaves nothing.
       const next = await setupSender({ path, ringCapacityBytes: 1 << 16 });

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { rowsFromGoals } from "../../bench/goals.ts";
 import { percentilesOf } from "../../bench/percentiles.ts";
 import { compared, recordFromPercentiles, recordFromRuns } from "../../bench/record.ts";
 
@@ -81,4 +82,24 @@ test("recordFromPercentiles() leaves out percentiles that too few samples stand 
   assert.ok(Math.abs(many.value - 500) < 1);
   assert.ok(Math.abs(Number(many.conditions.p99) - 990) < 2 && Math.abs(Number(many.conditions.p999) - 999) < 2);
   assert.equal(many.conditions.runs, 5);
+});
+
+test("rowsFromGoals() has bounds for the original's ring: by size for one side, by the crate's side for mixed pairs", () => {
+  const figure = (name: string, ratio?: number) => ({
+    ...recordFromRuns(name, "ns", [1]),
+    ...(ratio !== undefined && { ratio }),
+  });
+  const rows = rowsFromGoals([
+    figure("v9 18 B, rust to rust, push"),
+    figure("v9 18 B, bun to bun, push", 0.25),
+    figure("v9 18 B, bun to bun, push against kept buffers", 0.25),
+    figure("v9 165 B, deno to deno, pop", 0.8),
+    figure("v9 1 KiB, rust to bun, end to end", 0.96),
+    figure("v9 1 KiB, bun to bun, end to end", 2),
+  ]);
+  assert.deepEqual(rows.map(([, name, bound, found, verdict]) => [name, bound, found, verdict]), [
+    ["v9 18 B, bun to bun, push", "≥ 3", "4.00", "met"],
+    ["v9 165 B, deno to deno, pop", "≥ 1.5", "1.25", "missed"],
+    ["v9 1 KiB, rust to bun, end to end", "≥ 0.95", "0.960", "met"],
+  ]);
 });

@@ -1,5 +1,6 @@
 //! Rust crates that pass messages through shared memory, measured as our ring is.
-//! Usage: peers shaq3|shaq4|iceoryx2 throughput BYTES RUNS | latency GAP_US SAMPLES. Prints one JSON object.
+//! Usage: peers shaq3|shaq4|iceoryx2 throughput BYTES RUNS | latency GAP_US SAMPLES, or one side of a ring of version 9:
+//! peers v9 produce|consume original|lean DIRECTORY BYTES FILL_FRAMES STREAM_FRAMES WARM_UP_RUNS RUNS. Prints one JSON object.
 //! Linux only. Every message is checked and touched; the receiver spins.
 
 mod iceoryx;
@@ -8,6 +9,7 @@ mod process;
 mod shaq_bytes;
 mod shaq_items;
 mod transport;
+mod v9;
 
 use transport::Transport;
 
@@ -20,6 +22,9 @@ const SETTLE_NS: u64 = 50_000_000;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|name| name == "v9") {
+        return v9_side(&args[1..]);
+    }
     let [name, mode, first, second] = &args[..] else {
         panic!("four arguments, please")
     };
@@ -34,6 +39,29 @@ fn main() {
             number(first) as u64,
             number(second),
         ),
+        _ => panic!("no mode \"{mode}\""),
+    }
+}
+
+fn v9_side(args: &[String]) {
+    let [mode, manner, directory, numbers @ ..] = args else {
+        panic!("eight arguments after v9, please")
+    };
+    let numbers: Vec<usize> = numbers.iter().map(|text| number(text)).collect();
+    let [bytes, fill_frames, stream_frames, warm_up_runs, runs] = numbers[..] else {
+        panic!("five numbers, please")
+    };
+    let plan = v9::Plan {
+        is_lean: manner == "lean",
+        bytes,
+        fill_frames,
+        stream_frames,
+        warm_up_runs,
+        runs,
+    };
+    match mode.as_str() {
+        "produce" => v9::produce(directory, &plan),
+        "consume" => v9::consume(directory, &plan),
         _ => panic!("no mode \"{mode}\""),
     }
 }

@@ -7,11 +7,20 @@ const CORE_FAR: usize = 1;
 
 /// Nanoseconds of CLOCK_REALTIME.
 pub fn now() -> u64 {
+    ns_of(libc::CLOCK_REALTIME)
+}
+
+/// Nanoseconds that this thread has run.
+pub fn thread_now() -> u64 {
+    ns_of(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn ns_of(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut time) };
+    unsafe { libc::clock_gettime(clock, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
@@ -22,6 +31,14 @@ fn pin(core: usize) {
         libc::CPU_SET(core, &mut set);
         libc::sched_setaffinity(0, std::mem::size_of_val(&set), &set);
     }
+}
+
+pub fn pin_near() {
+    pin(CORE_NEAR);
+}
+
+pub fn pin_far() {
+    pin(CORE_FAR);
 }
 
 /// Words that a forked process writes and its parent reads.
@@ -38,11 +55,11 @@ pub fn run<Kept>(near: impl FnOnce() -> Kept, far: impl FnOnce()) {
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "fork failed");
     if child == 0 {
-        pin(CORE_FAR);
+        pin_far();
         far();
         std::process::exit(0);
     }
-    pin(CORE_NEAR);
+    pin_near();
     let kept = near();
     let mut status = 0;
     unsafe { libc::waitpid(child, &mut status, 0) };
