@@ -32,19 +32,11 @@ interface BunLike {
 const runtime = (globalThis as { Bun?: BunLike }).Bun!;
 const ffi = (process as unknown as { getBuiltinModule(name: string): BunFfi }).getBuiltinModule("bun:ffi");
 
-const bun: Runtime = {
+const bun: Pick<Runtime, "name" | "memory"> = {
   name: "bun",
 
   memory(address: number, length: number): ArrayBuffer {
     return ffi.toArrayBuffer(address, 0, length);
-  },
-
-  watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch> {
-    return adopt(fd, onWake, onClose);
-  },
-
-  stream(fd: number, onBytes: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
-    return adopt(fd, onBytes, onClose); // each chunk is a buffer of its own
   },
 };
 
@@ -87,5 +79,19 @@ export function dlopen<Table extends SymbolTable>(path: string, table: Table): F
 
 /** Opens the native library. */
 export function open(path: string): Native {
-  return { ...dlopen(path, SYMBOLS), ...bun };
+  const symbols = dlopen(path, SYMBOLS);
+  const owning = async (fd: number, adopted: Promise<Watch>): Promise<Watch> => {
+    try {
+      return await adopted;
+    } catch (error) {
+      symbols.fdClose(fd); // the runtime leaves open what it refuses
+      throw error;
+    }
+  };
+  return {
+    ...symbols,
+    ...bun,
+    watch: (fd, onWake, onClose) => owning(fd, adopt(fd, onWake, onClose)),
+    stream: (fd, onBytes, onClose) => owning(fd, adopt(fd, onBytes, onClose)), // each chunk is a buffer of its own
+  };
 }

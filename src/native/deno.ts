@@ -21,23 +21,16 @@ interface DenoLike {
 
 const runtime = (globalThis as { Deno?: DenoLike }).Deno!;
 
-const deno: Runtime = {
+const deno: Pick<Runtime, "name" | "memory"> = {
   name: "deno",
 
   memory(address: number, length: number): ArrayBuffer {
     return runtime.UnsafePointerView.getArrayBuffer(runtime.UnsafePointer.create(BigInt(address))!, length);
   },
-
-  watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch> {
-    return adopt(fd, onWake, onClose);
-  },
-
-  stream(fd: number, onBytes: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
-    return adopt(fd, onBytes, onClose); // each chunk is a buffer of its own
-  },
 };
 
-function adopt(fd: number, onData: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
+// deno-lint-ignore require-await
+async function adopt(fd: number, onData: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
   const socket = new Socket({ fd, readable: true, writable: true });
   let open = true;
   socket.on("data", (bytes: Uint8Array) => {
@@ -48,14 +41,14 @@ function adopt(fd: number, onData: (bytes: Uint8Array) => void, onClose: () => v
     if (open) onClose();
     open = false;
   });
-  return Promise.resolve({
+  return {
     close() {
       open = false;
       socket.destroy();
     },
     ref: () => void socket.ref(),
     unref: () => void socket.unref(),
-  });
+  };
 }
 
 /** Opens a library with the functions of the table. */
@@ -69,5 +62,19 @@ export function dlopen<Table extends SymbolTable>(path: string, table: Table): F
 
 /** Opens the native library. */
 export function open(path: string): Native {
-  return { ...dlopen(path, SYMBOLS), ...deno };
+  const symbols = dlopen(path, SYMBOLS);
+  const owning = async (fd: number, adopted: Promise<Watch>): Promise<Watch> => {
+    try {
+      return await adopted;
+    } catch (error) {
+      symbols.fdClose(fd); // the runtime leaves open what it refuses
+      throw error;
+    }
+  };
+  return {
+    ...symbols,
+    ...deno,
+    watch: (fd, onWake, onClose) => owning(fd, adopt(fd, onWake, onClose)),
+    stream: (fd, onBytes, onClose) => owning(fd, adopt(fd, onBytes, onClose)), // each chunk is a buffer of its own
+  };
 }

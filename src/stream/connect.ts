@@ -15,6 +15,12 @@ import { decodeGrant, decodeRefusal, type Grant, type Message, protocolError } f
 import { type Attempt, type Destination, dial, lateError } from "./dial.ts";
 import type { Link } from "./link.ts";
 
+/** How long after a hello that got no answer the second one is said. */
+const SECOND_HELLO_MS = 50;
+const LOCK_SUFFIX = ".lock";
+/** How connecting fails to a file that is no socket: EACCES, and ECONNREFUSED on Linux, ENOTSOCK on macOS. */
+const LOCK_THERE: ReadonlySet<number> = new Set([-13, -111, -38]);
+
 /** Who gets the events of our wake: changes hands when the consumer is made. */
 export interface WakeHandler {
   onWake(): void;
@@ -49,13 +55,46 @@ export async function connect(
     deadline: performance.now() + destination.timeoutMs,
   };
   if (destination.protocol !== "v9") {
-    const granted = await sayHello(native, hello, attempt);
+    let granted = await sayHello(native, hello, attempt);
+    // A sender of our own may have been unable to answer, such as for want of descriptors: it gets a second chance.
+    if (granted === undefined && destination.protocol === "auto" && await pauseWithin(attempt)) {
+      granted = await sayHello(native, hello, attempt);
+    }
     if (granted !== undefined) return granted;
     if (destination.protocol === "native") {
       throw new QlasterError("CONNECT_PROTOCOL", `${attempt.action}: it closed the connection without an answer`);
     }
+    if (hasLock(native, destination.path)) throw lockedError(attempt);
   }
   return await bootstrap(native, await dial(native, attempt), attempt);
+}
+
+/** Waits before the second hello. False if there is no time for one. */
+async function pauseWithin({ deadline, signal }: Attempt): Promise<boolean> {
+  if (performance.now() + SECOND_HELLO_MS >= deadline) return false;
+  await new Promise((resolve) => setTimeout(resolve, SECOND_HELLO_MS));
+  signal?.throwIfAborted();
+  return true;
+}
+
+/**
+ * Whether a sender's lock file is there, which the Rust original has not. Asked without reading the file, which in Deno
+ * would take a permission: connecting to what is no socket fails, and in another way than to what is not there.
+ */
+function hasLock(native: Native, path: string): boolean {
+  const bytes = new TextEncoder().encode(`${path}${LOCK_SUFFIX}`);
+  const handle = native.linkConnect(bytes, bytes.length);
+  if (handle >= 0) native.close(handle); // a socket is no lock
+  return LOCK_THERE.has(handle);
+}
+
+function lockedError({ action, path }: Attempt): QlasterError {
+  return new QlasterError(
+    "CONNECT_REFUSED",
+    `${action}: it closed the connection twice without an answer. By its lock file it is a sender of this library, ` +
+      "which can't serve anybody just now, such as for want of descriptors (see its events of type refused). If it is " +
+      `the Rust original, "${path}${LOCK_SUFFIX}" was left by a sender that was killed: remove it, or say protocol: "v9"`,
+  );
 }
 
 /** In our own protocol. Undefined when the sender closed the connection without a byte: it knows no hello. */

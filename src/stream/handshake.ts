@@ -8,7 +8,7 @@
 
 import { LinkKind } from "../native/abi.generated.ts";
 import type { HalfReader, HalfSent } from "../v9/half_sent.ts";
-import { FrameCutter } from "../v9/messages.ts";
+import { FrameCutter, V9_CLIENT_BYTES_MAX } from "../v9/messages.ts";
 import { decodeHello, type Hello, type Message, protocolError } from "../wire/messages.ts";
 import type { DrainOutcome, Link, LinkProtocol } from "./link.ts";
 
@@ -88,7 +88,7 @@ export class Handshake implements HalfReader {
         return "idle";
       }
       this.link.descriptorsExpected = 0;
-      this.#cutter = new FrameCutter();
+      this.#cutter = new FrameCutter(V9_CLIENT_BYTES_MAX);
     }
     const cutter = this.#cutter;
     return this.link.drainBytes((bytes) => this.#onBytes(cutter, bytes));

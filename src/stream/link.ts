@@ -58,7 +58,6 @@ export class Link {
   readonly #queueBytesMax: number;
   readonly #queue: Pending[] = [];
   #queueBytes = 0;
-  /** The kernel refused a message, such as for too many descriptors under way. */
   #hasFailed = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #buffer: Uint8Array = new Uint8Array(RECEIVE_BYTES);
@@ -112,6 +111,11 @@ export class Link {
   /** Whether everything went into the socket. */
   get isSent(): boolean {
     return this.#queue.length === 0 && !this.#hasFailed;
+  }
+
+  /** Whether the kernel refused a message, such as for too many descriptors under way. */
+  get hasFailed(): boolean {
+    return this.#hasFailed;
   }
 
   /** Whether a message has begun and not ended. */

@@ -155,9 +155,9 @@ export class Sender implements AsyncDisposable {
 
   /** @internal */
   async start(): Promise<void> {
+    this.#v9?.prepare();
     const isForAll = this.#options.uids.length > 0;
     this.#acceptor = await Acceptor.listen(this.#native, this.path, isForAll, (link) => this.#admission.onLink(link));
-    this.#v9?.clean();
     this.#sweep = setInterval(() => this.#onSweep(), SWEEP_MS);
     (this.#sweep as unknown as { unref?: () => void }).unref?.();
   }
@@ -344,15 +344,21 @@ export class Sender implements AsyncDisposable {
 
   #onSubscribed(
     consumer: RemoteConsumer,
-    { accounts, owners, transactions }: SubscribeRequest,
+    request: SubscribeRequest,
     token: SlotToken | undefined,
     receivedAt: number,
   ): void {
+    if (this.#subscriptionListeners.size === 0) return;
     this.#emit(this.#subscriptionListeners, {
       consumer: consumer.info(),
-      accounts: accounts as Uint8Array[],
-      owners: owners as Uint8Array[],
-      transactions,
+      // Lists that came over version 9 are made when they are looked at.
+      get accounts() {
+        return request.accounts as Uint8Array[];
+      },
+      get owners() {
+        return request.owners as Uint8Array[];
+      },
+      transactions: request.transactions,
       token,
       receivedAt,
     });

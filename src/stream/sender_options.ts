@@ -48,7 +48,7 @@ export interface SenderOptions {
   readonly consumersMax?: number;
   /** Other users that may connect, by uid. Default: only the sender's own. */
   readonly uids?: readonly number[];
-  /** How long a connection may take to say hello, in milliseconds. Default 5000. */
+  /** How long a connection may take to say hello, or to end what it began to say, in milliseconds. Default 5000. */
   readonly handshakeTimeoutMs?: number;
   /** How consumers of wire version 9 are served; false for not at all. Only the sender's own user and root may be such. */
   readonly v9?: false | V9SenderOptions;
@@ -81,7 +81,7 @@ function integer(value: number, name: string, min: number, max: number): number 
 
 function resolveV9(
   options: V9SenderOptions,
-  limits: Pick<V9ServerOptions, "ringCapacityBytes" | "memoryMaxBytes">,
+  limits: Pick<V9ServerOptions, "ringCapacityBytes" | "memoryMaxBytes" | "handshakeTimeoutMs">,
 ): V9ServerOptions {
   const { ring = "memfd", ringDirectory, slotStatuses = ["processed"] } = options;
   if (ring !== "memfd" && ring !== "file") throw new TypeError(`v9.ring must be "memfd" or "file", not ${ring}`);
@@ -118,14 +118,15 @@ export function resolveSenderOptions(options: SenderOptions): ResolvedSenderOpti
   const bytesPerConnection = connectionBytes(ringCapacityBytes);
   const memoryMaxBytes = options.memoryMaxBytes ?? Math.max(MEMORY_MAX_DEFAULT, bytesPerConnection);
   integer(memoryMaxBytes, "memoryMaxBytes", bytesPerConnection, Number.MAX_SAFE_INTEGER);
+  const handshakeTimeoutMs = options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS;
+  integer(handshakeTimeoutMs, "handshakeTimeoutMs", 1, 3_600_000);
+  const limits = { ringCapacityBytes, memoryMaxBytes, handshakeTimeoutMs };
   return {
+    ...limits,
     path,
-    ringCapacityBytes,
-    memoryMaxBytes,
     consumersMax: integer(options.consumersMax ?? CONSUMERS_DEFAULT, "consumersMax", 1, CONNECTIONS_MAX),
-    handshakeTimeoutMs: integer(options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS, "handshakeTimeoutMs", 1, 3_600_000),
     timings: options.timings === true,
-    v9: options.v9 === false ? undefined : resolveV9(options.v9 ?? {}, { ringCapacityBytes, memoryMaxBytes }),
+    v9: options.v9 === false ? undefined : resolveV9(options.v9 ?? {}, limits),
     uids: (options.uids ?? []).map((uid) => integer(uid, "Each of uids", 0, 0xffffffff)),
   };
 }

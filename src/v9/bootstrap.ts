@@ -163,8 +163,10 @@ function goneError(action: string, hasBegun: boolean): QlasterError {
   if (hasBegun) return new QlasterError("CONNECT_PROTOCOL", `${action}: it closed the connection within its answer`);
   return new QlasterError(
     "CONNECT_REFUSED",
-    `${action}: it closed the connection without an answer. Either all its slots are taken (each stays taken for up to ` +
-      "30 s after its consumer has gone: try again then, or have it give more), or what listens there is no sender",
+    `${action}: it closed the connection without an answer. All its slots may be taken (of the Rust original's each ` +
+      "stays taken for up to 30 s after its consumer has gone: try again then, or have it give more), it may be unable " +
+      "to serve anybody, such as for want of descriptors or memory (a sender of this library tells its own application " +
+      "why, by an event of type refused), or what listens there is no sender",
   );
 }
 

@@ -46,6 +46,76 @@ export interface ReadyShm {
   readonly capacityBytes: number;
 }
 
+/** The keys of a list, in one piece of memory: views of them are made as they are asked for. */
+export class KeyBlock {
+  readonly #bytes: Uint8Array;
+  #all: Uint8Array[] | undefined;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  get count(): number {
+    return this.#bytes.length / ADDRESS_SIZE;
+  }
+
+  /** Views of some of the keys. */
+  slice(from: number, to: number): Uint8Array[] {
+    const end = Math.min(to, this.count);
+    return Array.from({ length: Math.max(0, end - from) }, (_, i) => {
+      return this.#bytes.subarray(ADDRESS_SIZE * (from + i), ADDRESS_SIZE * (from + i + 1));
+    });
+  }
+
+  /** Views of all keys, the same at each call. */
+  all(): Uint8Array[] {
+    return this.#all ??= this.slice(0, this.count);
+  }
+}
+
+/** What a consumer asks for, as it came: its keys share the message's memory. */
+export interface SubscribeKeys {
+  readonly token: SlotToken | undefined;
+  readonly accounts: KeyBlock;
+  readonly owners: KeyBlock;
+  readonly transactions: boolean;
+}
+
+/** What a consumer says, likewise. */
+export type ClientWords =
+  | { readonly kind: "subscribe"; readonly request: SubscribeKeys }
+  | { readonly kind: "ping"; readonly token: SlotToken };
+
+/** The request in parts of at most so many keys, at least one part; what they ask for together is the same. */
+export function* partsOf(
+  { accounts, owners, transactions }: SubscribeKeys,
+  keysMax: number,
+): Generator<Omit<SubscribeV9, "token">> {
+  const count = accounts.count + owners.count;
+  for (let from = 0; from === 0 || from < count; from += keysMax) {
+    const to = from + keysMax;
+    yield {
+      accounts: accounts.slice(from, to),
+      owners: owners.slice(Math.max(0, from - accounts.count), Math.max(0, to - accounts.count)),
+      transactions: transactions && to >= count,
+    };
+  }
+}
+
+/** The request with lists of keys, which are made when they are looked at. */
+export function wholeOf({ token, accounts, owners, transactions }: SubscribeKeys): SubscribeV9 {
+  return {
+    token,
+    get accounts() {
+      return accounts.all();
+    },
+    get owners() {
+      return owners.all();
+    },
+    transactions,
+  };
+}
+
 /** What a consumer says. */
 export type ClientMessage =
   | { readonly kind: "subscribe"; readonly request: SubscribeV9 }
@@ -66,6 +136,8 @@ const MESSAGE_BYTES_MIN = V9Token.tag + 1;
 /** The most that a list or a text may take, in bytes. */
 const ELEMENT_BYTES_MAX = V9_LIST_KEYS_MAX * ADDRESS_SIZE;
 const U64_MAX = (1n << 64n) - 1n;
+/** The longest message that a consumer can mean: two full lists. What is longer has bytes that nobody reads. */
+export const V9_CLIENT_BYTES_MAX: number = V9Subscribe.size + 2 * ELEMENT_BYTES_MAX + COUNT_SIZE + BOOL_SIZE;
 
 const utf8 = new TextEncoder();
 const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }); // a path is what it is
@@ -228,14 +300,11 @@ class Body {
     return Number(count);
   }
 
-  /** A list's keys, copied, and where it ends. */
-  keys(at: number): [keys: Uint8Array[], end: number] {
-    const count = this.#count(at, ADDRESS_SIZE);
+  /** A list's keys, and where it ends. */
+  keys(at: number): [keys: KeyBlock, end: number] {
     const start = at + COUNT_SIZE;
-    const keys = Array.from({ length: count }, (_, i) => {
-      return this.#bytes.slice(start + ADDRESS_SIZE * i, start + ADDRESS_SIZE * (i + 1));
-    });
-    return [keys, start + ADDRESS_SIZE * count];
+    const end = start + ADDRESS_SIZE * this.#count(at, ADDRESS_SIZE);
+    return [new KeyBlock(this.#bytes.subarray(start, end)), end];
   }
 
   text(at: number): [value: string, end: number] {
@@ -269,6 +338,15 @@ class Body {
  * @throws {QlasterError} `V9_MALFORMED`, `V9_TAG`, `V9_DECODE`, `V9_VERSION`, in the order of the original's checks.
  */
 export function decodeClient(bytes: Uint8Array): ClientMessage {
+  const message = readClient(bytes);
+  if (message.kind === "ping") return message;
+  const { token, accounts, owners, transactions } = message.request;
+  const copies = (keys: KeyBlock) => keys.all().map((key) => key.slice());
+  return { kind: "subscribe", request: { token, accounts: copies(accounts), owners: copies(owners), transactions } };
+}
+
+/** The same without a copy: the keys are where the message is. @throws as `decodeClient` */
+export function readClient(bytes: Uint8Array): ClientWords {
   const body = new Body(bytes);
   switch (body.tag) {
     case V9Tag.subscribe: {

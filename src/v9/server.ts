@@ -2,7 +2,7 @@
  * What a sender does for peers of wire version 9: slots with tokens, who may use which, when they end.
  * May touch: rings of version 9 through the native library, one timer. May not touch: sockets; the fan-out; they are the
  * peers' and the sender's.
- * Better than the original: a closed socket frees its slots at once, a token belongs to the connection that got it, an
+ * Better than the original: a closed socket frees its slots at once (unless tokens are shared), a token belongs to the connection that got it, an
  * answer that never reached anybody is taken back, and silence ends a slot also when nothing is published.
  *
  * @module
@@ -11,10 +11,11 @@
 import process from "node:process";
 import { ShaqHeader, Status, V9_SLOT_NONE, V9Created } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
-import { describeStatus, errorFromStatus } from "../errors.ts";
+import { describeStatus, errorFromStatus, QlasterError } from "../errors.ts";
 import { CLOSING } from "../stream/admission.ts";
 import type { Link } from "../stream/link.ts";
 import type { EndReason, RefusedEvent, SlotStatus, SlotToken } from "../types.ts";
+import type { SubscribeRequest } from "../wire/messages.ts";
 import type { HalfSent } from "./half_sent.ts";
 import { IdleClock } from "./idle_clock.ts";
 import type { FrameCutter, SubscribeV9 } from "./messages.ts";
@@ -36,11 +37,15 @@ const RING_CURES: Readonly<Record<number, string>> = {
   [-24]: "raise the limit of open files (ulimit -n)",
   [-28]: `free space there, lower ringCapacityBytes, or ${OTHER_DIRECTORY}`,
   [-30]: OTHER_DIRECTORY,
+  [-36]: `the path has too many bytes; ${OTHER_DIRECTORY}`,
   [-95]: `its file system can't reserve space; ${OTHER_DIRECTORY}, such as one below /dev/shm`,
   [Status.directoryUnsafe]: `others may write to the directory, or it is another user's; ${OTHER_DIRECTORY}`,
   [Status.pathTooLong]: `the path has too many bytes; ${OTHER_DIRECTORY}`,
-  [Status.pathInUse]: `a file that is no ring of ours stands there; remove it, or ${OTHER_DIRECTORY}`,
+  [Status.pathInUse]: `files that are none of our rings stand there; remove them, or ${OTHER_DIRECTORY}`,
 };
+
+/** Names tried for one file: another sender of this process, or of an equal pid elsewhere, may have taken some. */
+const NAMES_MAX = 64;
 
 const utf8 = new TextEncoder();
 const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -56,6 +61,16 @@ export interface V9ServerOptions {
   readonly slotStatuses: ReadonlySet<SlotStatus>;
   readonly ringCapacityBytes: number;
   readonly memoryMaxBytes: number;
+  readonly handshakeTimeoutMs: number;
+}
+
+/** A ring just made. */
+interface CreatedRing {
+  readonly ring: number;
+  readonly path: string;
+  readonly wakeFd: number;
+  /** What its name and its token say. */
+  readonly generation: number;
 }
 
 /** What the server asks and tells its sender. */
@@ -66,7 +81,7 @@ export interface V9ServerEvents {
   /** A slot that is to get frames from here on, though its consumer does not know of it yet. */
   onOpen(slot: V9Slot): void;
   /** Adds to a slot's filter. Throws if there are too many keys. */
-  subscribe(slot: V9Slot, request: SubscribeV9): void;
+  subscribe(slot: V9Slot, request: SubscribeRequest): void;
   /** A slot's consumer was told of it. */
   onGranted(slot: V9Slot): void;
   onSubscribed(slot: V9Slot, request: SubscribeV9, receivedAt: number): void;
@@ -118,18 +133,26 @@ export class V9Server implements V9PeerEvents {
     this.#clock = new IdleClock(this.#sweepMs, performance.now());
   }
 
-  /** Removes ring files of senders that were killed. */
-  clean(): void {
+  /**
+   * Removes ring files of senders that were killed; where files are asked for, looks whether one can be made.
+   * @throws {QlasterError} `SENDER_…`, `SYSTEM`, `MEMORY_LIMIT`, or {RangeError}, for what stands in the way of a file.
+   */
+  prepare(): void {
     this.#native.v9Clean(new Uint8Array(1), 0);
-    const { ringDirectory } = this.#options;
-    if (ringDirectory === undefined) return;
-    const bytes = utf8.encode(ringDirectory);
-    this.#native.v9Clean(bytes, bytes.length);
+    const { ring, ringDirectory } = this.#options;
+    if (ringDirectory !== undefined) {
+      const bytes = utf8.encode(ringDirectory);
+      this.#native.v9Clean(bytes, bytes.length);
+    }
+    if (ring === "memfd" && ringDirectory === undefined) return;
+    const probe = this.#createFile(0, 0);
+    this.#native.fdClose(probe.wakeFd);
+    this.#native.close(probe.ring);
   }
 
   /** Takes over a connection. @param bodies Its first messages. @param cutter Holds what came behind them. */
   accept(link: Link, bodies: readonly Uint8Array[], cutter: FrameCutter): void {
-    const peer = new V9Peer(this.#native, link, cutter, this.#halfSent, this);
+    const peer = new V9Peer(this.#native, link, cutter, this.#halfSent, this.#options.handshakeTimeoutMs, this);
     this.#peers.add(peer);
     if (this.#isClosed) return peer.close("sender-closed", CLOSING);
     if (!this.#isRef) peer.unref();
@@ -156,11 +179,15 @@ export class V9Server implements V9PeerEvents {
     return slot;
   }
 
-  open(peer: V9Peer, request: SubscribeV9): OpenedSlot | string {
-    const { ringCapacityBytes: capacityBytes, memoryMaxBytes, slotStatuses } = this.#options;
+  hasRoom(peer: V9Peer): boolean {
     // A consumer that asks again has not understood the last answer, and will never use it.
     for (const slot of peer.slots) if (slot.isOrphan) this.#events.onEnd(slot, "idle");
-    const generation = BigInt(++this.#lastGeneration); // counts attempts, as the original's does
+    return this.#freeIndex() !== undefined;
+  }
+
+  open(peer: V9Peer, isClaimed: boolean): OpenedSlot | string {
+    const { ringCapacityBytes: capacityBytes, memoryMaxBytes, slotStatuses, sharedTokens: isShared } = this.#options;
+    this.#lastGeneration++; // counts attempts, as the original's does
     const slotIndex = this.#freeIndex();
     if (slotIndex === undefined) return `all ${this.#slots.length} slots are taken (option v9.slotsMax)`;
     const bytes = this.#events.memoryBytes() + slotBytes(capacityBytes);
@@ -168,8 +195,8 @@ export class V9Server implements V9PeerEvents {
       return `with it consumers would need ${bytes} bytes, the limit is ${memoryMaxBytes} ` +
         `(options memoryMaxBytes, ringCapacityBytes)`;
     }
-    const token = { slotIndex, generation };
-    const { ring, path, wakeFd } = this.#createRing(peer, token);
+    const { ring, path, wakeFd, generation } = this.#createRing(peer, slotIndex);
+    this.#lastGeneration = generation;
     const slot = new V9Slot(this.#native, {
       id: this.#events.nextId(),
       name: "",
@@ -177,32 +204,28 @@ export class V9Server implements V9PeerEvents {
       ring,
       capacityBytes,
       memoryBytes: slotBytes(capacityBytes),
-      token,
+      token: { slotIndex, generation: BigInt(generation) },
       owner: peer,
       slotStatuses,
-      isUnclaimed: request.token !== undefined,
+      isShared,
+      isUnclaimed: !isClaimed,
       seenAt: this.#clock.now(performance.now()),
     }, () => this.#onSlotClosed(slot));
     this.#slots[slotIndex] = slot;
     this.#slotCount++;
     peer.slots.add(slot);
     this.#startSweep();
-    try {
-      this.#events.onOpen(slot);
-      this.#events.subscribe(slot, request);
-    } catch (error) {
-      this.#native.fdClose(wakeFd);
-      throw error;
-    }
+    this.#events.onOpen(slot);
     return { slot, path, wakeFd };
   }
 
-  subscribe(slot: V9Slot, request: SubscribeV9): void {
+  subscribe(slot: V9Slot, request: SubscribeRequest): void {
     this.#events.subscribe(slot, request);
   }
 
   onGranted(slot: V9Slot): void {
     this.granted++;
+    slot.isGranted = true;
     this.#events.onGranted(slot);
   }
 
@@ -218,7 +241,11 @@ export class V9Server implements V9PeerEvents {
       const { pid, uid } = peer.identity;
       this.#events.onRefused({ type: "refused", protocol: "v9", pid, uid, reason: text });
     }
-    for (const slot of peer.slots) this.#events.onEnd(slot, reason);
+    for (const slot of peer.slots) {
+      // Others may have its token: it lives on until nobody has named it for long.
+      if (this.#options.sharedTokens && slot.isGranted && !this.#isClosed) continue;
+      this.#events.onEnd(slot, reason);
+    }
   }
 
   // Slots
@@ -242,39 +269,47 @@ export class V9Server implements V9PeerEvents {
   }
 
   /** A ring where the peer can open it: in memory, else as a file. */
-  #createRing(peer: V9Peer, token: SlotToken): { ring: number; path: string; wakeFd: number } {
-    const created = new Uint8Array(V9Created.size);
-    const create = (directory: string) => {
-      const bytes = utf8.encode(directory);
-      const { slotIndex, generation } = token;
-      const { ringCapacityBytes } = this.#options;
-      const room = bytes.length === 0 ? new Uint8Array(1) : bytes;
-      return this.#native.v9RingCreate(
-        room,
-        bytes.length,
-        slotIndex,
-        Number(generation),
-        ringCapacityBytes,
-        created,
-      );
-    };
+  #createRing(peer: V9Peer, slotIndex: number): CreatedRing {
     // The path of memory leads through our pid, which means something else in another namespace, and which the kernel
     // opens only to who may look into us.
-    let ring: number = Status.unsupported;
-    if (this.#options.ring === "memfd" && this.#native.v9Reaches(peer.identity.pid) === 1) ring = create("");
-    if (ring < 0 && ring !== Status.unsupported) throw this.#ringError(ring, "in memory");
-    if (ring < 0) {
-      const directory = this.#options.ringDirectory ?? defaultDirectory();
-      ring = create(directory);
-      if (ring < 0) throw this.#ringError(ring, `in "${directory}"`);
+    if (this.#options.ring === "memfd" && this.#native.v9Reaches(peer.identity.pid) === 1) {
+      const created = this.#create("", slotIndex, this.#lastGeneration);
+      if (typeof created !== "number") return created;
+      if (created !== Status.unsupported) throw this.#ringError(created, "in memory");
     }
-    const view = new DataView(created.buffer);
+    return this.#createFile(slotIndex, this.#lastGeneration);
+  }
+
+  #createFile(slotIndex: number, generation: number): CreatedRing {
+    const directory = this.#options.ringDirectory ?? defaultDirectory();
+    let created = this.#create(directory, slotIndex, generation);
+    for (let i = 1; i < NAMES_MAX && created === Status.pathInUse; i++) {
+      created = this.#create(directory, slotIndex, generation + i);
+    }
+    if (typeof created === "number") throw this.#ringError(created, `in "${directory}"`);
+    return created;
+  }
+
+  /** @returns A status if there is none. */
+  #create(directory: string, slotIndex: number, generation: number): CreatedRing | number {
+    const out = new Uint8Array(V9Created.size);
+    const bytes = utf8.encode(directory);
+    const room = bytes.length === 0 ? new Uint8Array(1) : bytes;
+    const { ringCapacityBytes } = this.#options;
+    const ring = this.#native.v9RingCreate(room, bytes.length, slotIndex, generation, ringCapacityBytes, out);
+    if (ring < 0) return ring;
+    const view = new DataView(out.buffer);
+    const wakeFd = view.getInt32(V9Created.wakeFd, true);
     const pathLength = view.getUint32(V9Created.pathLength, true);
-    return {
-      ring,
-      path: text.decode(created.subarray(V9Created.path, V9Created.path + pathLength)),
-      wakeFd: view.getInt32(V9Created.wakeFd, true),
-    };
+    try {
+      const path = text.decode(out.subarray(V9Created.path, V9Created.path + pathLength));
+      return { ring, path, wakeFd, generation };
+    } catch {
+      this.#native.fdClose(wakeFd);
+      this.#native.close(ring);
+      const where = `"${directory}", below a working directory whose path is not UTF-8`;
+      throw new QlasterError("SYSTEM", `Cannot name a ring in ${where}: make v9.ringDirectory an absolute path`);
+    }
   }
 
   /** Why there is no ring, and what helps. */
@@ -282,7 +317,9 @@ export class V9Server implements V9PeerEvents {
     const cure = RING_CURES[status];
     const action = `Cannot create a ring of ${this.#options.ringCapacityBytes} bytes ${where}`;
     if (cure === undefined) return errorFromStatus(status, action);
-    return new Error(`${action} (${describeStatus(status)}): ${cure}`);
+    const error = errorFromStatus(status, action);
+    error.message = `${action} (${describeStatus(status)}): ${cure}`;
+    return error;
   }
 
   // Silence
@@ -327,9 +364,9 @@ export class V9Server implements V9PeerEvents {
   /** Ends all slots and connections. */
   close(): void {
     this.#isClosed = true;
+    // Sentinels, then the socket's end soon behind: that is how a consumer of ours knows an end in order.
+    for (const slot of this.#slots) slot?.finish();
     for (const peer of [...this.#peers]) {
-      // Sentinels, then the socket's end soon behind: that is how a consumer of ours knows an end in order.
-      for (const slot of peer.slots) slot.finish();
       peer.close("sender-closed", peer.wasGranted ? undefined : CLOSING);
     }
     this.#stopSweep();

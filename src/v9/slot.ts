@@ -14,9 +14,11 @@ import type { V9Peer } from "./peer.ts";
 /** What is decided about a slot before there is one. */
 export interface V9SlotOptions extends RemoteConsumerOptions {
   readonly token: SlotToken;
-  /** Whose it is: it ends with that connection. */
+  /** Who got it. */
   readonly owner: V9Peer;
   readonly slotStatuses: ReadonlySet<SlotStatus>;
+  /** Other connections may use its token: the end of its owner's is not its consumer's. */
+  readonly isShared: boolean;
   /** It answers a request that named another slot: such a consumer may never learn of this one. */
   readonly isUnclaimed: boolean;
   /** Now, by the idle clock. */
@@ -32,8 +34,11 @@ export class V9Slot extends RemoteConsumer {
   readonly owner: V9Peer;
   /** When its consumer last said something, by the idle clock. */
   seenAt: number;
+  /** Its consumer was told of it. */
+  isGranted = false;
 
   readonly #onClosed: (slot: V9Slot) => void;
+  readonly #isShared: boolean;
   #isUnclaimed: boolean;
   #isFinished = false;
 
@@ -44,6 +49,7 @@ export class V9Slot extends RemoteConsumer {
     this.owner = options.owner;
     this.slotStatuses = options.slotStatuses;
     this.seenAt = options.seenAt;
+    this.#isShared = options.isShared;
     this.#isUnclaimed = options.isUnclaimed;
     this.#onClosed = onClosed;
   }
@@ -75,7 +81,7 @@ export class V9Slot extends RemoteConsumer {
   close(_reason: EndReason): void {
     if (this.isEnded) return;
     this.refresh();
-    if (!this.owner.isClosed) this.finish();
+    if (!this.owner.isClosed || this.#isShared) this.finish();
     this.isEnded = true;
     this.native.close(this.ring);
     this.#onClosed(this);

@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import {
   addressFromBytes,
@@ -14,6 +14,7 @@ import {
   isQlasterError,
   type QlasterError,
   setupConsumer,
+  setupSender,
 } from "../../mod.ts";
 import { Agent } from "../support/agent_process.ts";
 import { eventually, type Footprint, footprintOf, settlesAt } from "../support/footprint.ts";
@@ -144,7 +145,7 @@ function standStill(ms: number): void {
 // The way in
 
 linux(
-  "setupConsumer() says hello first, and speaks version 9 on a new connection to who does not know it",
+  "setupConsumer() says hello twice, and speaks version 9 on a new connection to who does not know it",
   async (held) => {
     const stage = await Stage.open(held);
     const connecting = stage.connect({ protocol: "auto" });
@@ -153,6 +154,10 @@ linux(
     const hello = first.unread;
     assert.equal(new TextDecoder().decode(hello.subarray(0, 4)), "QLAS");
     first.close(); // unread bytes make it a reset
+    const second = await stage.sender.accept();
+    await eventually("another hello comes", () => second.unread.length >= 16);
+    assert.deepEqual(second.unread, hello);
+    second.close();
     const link = stage.keep(await stage.sender.accept());
     const bootstrap = Uint8Array.fromHex("1c0000000901ff" + "00".repeat(8 + 8 + 8 + 1));
     await eventually("a request comes", () => link.unread.length >= bootstrap.length);
@@ -163,6 +168,32 @@ linux(
     assert.equal(consumer.protocol, "v9");
   },
 );
+
+linux("setupConsumer() does not take a sender of ours that can't answer for one of version 9", async (held) => {
+  const stage = await Stage.open(held);
+  writeFileSync(`${stage.path}.lock`, "");
+  const connecting = stage.connect({ protocol: "auto" });
+  for (let i = 0; i < 2; i++) (await stage.sender.accept()).close();
+  await rejectsWith(
+    connecting,
+    "CONNECT_REFUSED",
+    /twice without an answer.* want of descriptors .* remove it, or say/,
+  );
+  const { consumer } = await stage.granted();
+  assert.equal(consumer.protocol, "v9", "where it was said");
+});
+
+linux("setupConsumer() is served by a sender of ours that can answer only the second hello", async (held) => {
+  const path = held.use(new Temporary()).at("s.sock");
+  const deaf = held.use(new raw.RawV9Sender(path));
+  const connecting = setupConsumer(path, { connectTimeoutMs: 20_000 });
+  const link = await deaf.accept();
+  rmSync(path);
+  const sender = held.use(await setupSender({ path, ringCapacityBytes: 65536 }));
+  link.close();
+  const consumer = held.use(await connecting);
+  assert.deepEqual([consumer.protocol, sender.consumers().length], ["native", 1]);
+});
 
 linux("setupConsumer({ protocol }) tries no other", async (held) => {
   const stage = await Stage.open(held);
@@ -180,11 +211,15 @@ linux("setupConsumer() says what it may be when a sender of version 9 gives no s
   const stage = await Stage.open(held);
   for (const protocol of ["auto", "v9"] as const) {
     const connecting = stage.connect({ protocol });
-    if (protocol === "auto") (await stage.sender.accept()).close();
+    if (protocol === "auto") { for (let i = 0; i < 2; i++) (await stage.sender.accept()).close(); }
     const link = await stage.sender.accept();
     await requestOf(link);
     link.close();
-    await rejectsWith(connecting, "CONNECT_REFUSED", /all its slots are taken .* 30 s .* is no sender/);
+    await rejectsWith(
+      connecting,
+      "CONNECT_REFUSED",
+      /All its slots may be taken .* 30 s .* want of descriptors .* is no sender/,
+    );
   }
 });
 

@@ -7,6 +7,7 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
+import { setImmediate } from "node:timers";
 import { Status, V9Created } from "../../src/native/abi.generated.ts";
 import type { Native } from "../../src/native/native.ts";
 import type { Link } from "../../src/stream/link.ts";
@@ -35,6 +36,14 @@ class Fake implements Disposable {
   readonly directories: string[] = [];
   readonly refusals: string[] = [];
   readonly closedFds: number[] = [];
+  readonly closedHandles: number[] = [];
+  /** What was added to filters: numbers of keys. */
+  readonly parts: [accounts: number, owners: number, transactions: boolean][] = [];
+  /** How many names of files are taken. */
+  namesTaken = 0;
+  path: Uint8Array = new TextEncoder().encode(PATH);
+  /** The other side of the newest connection closes. */
+  hangUp = (): void => {};
   /** What v9RingCreate says to memory. */
   memoryStatus = 0;
   reaches = 1;
@@ -59,10 +68,14 @@ class Fake implements Disposable {
       ) => {
         this.directories.push(new TextDecoder().decode(directory.subarray(0, length)));
         if (length === 0 && this.memoryStatus < 0) return this.memoryStatus;
+        if (length > 0 && this.namesTaken > 0) {
+          this.namesTaken--;
+          return Status.pathInUse;
+        }
         const view = new DataView(created.buffer);
         view.setInt32(V9Created.wakeFd, 500 + this.#rings, true);
-        view.setUint32(V9Created.pathLength, PATH.length, true);
-        created.set(new TextEncoder().encode(PATH), V9Created.path);
+        view.setUint32(V9Created.pathLength, this.path.length, true);
+        created.set(this.path, V9Created.path);
         return ++this.#rings;
       },
       v9Reaches: () => this.reaches,
@@ -71,9 +84,13 @@ class Fake implements Disposable {
         return 0;
       },
       ringEnd: () => 0,
-      close: () => 0,
+      close: (handle: number) => this.closedHandles.push(handle),
+      v9Clean: () => 0,
       fdClose: (fd: number) => this.closedFds.push(fd),
-      stream: () => new Promise(() => {}),
+      stream: (_fd: number, _onBytes: unknown, onClose: () => void) => {
+        this.hangUp = onClose;
+        return new Promise(() => {});
+      },
     };
     // The sweep's timer is the test's: `sweep` is its tick.
     globalThis.setInterval = ((callback: () => void) => {
@@ -92,6 +109,7 @@ class Fake implements Disposable {
         slotStatuses: new Set(["processed"] as const),
         ringCapacityBytes: 65536,
         memoryMaxBytes: 1 << 30,
+        handshakeTimeoutMs: 5000,
         ...options,
       },
       new HalfSent(),
@@ -99,7 +117,8 @@ class Fake implements Disposable {
         nextId: () => ++id,
         memoryBytes: () => this.memoryBytes,
         onOpen: () => {},
-        subscribe: () => {
+        subscribe: (_slot, { accounts, owners, transactions }) => {
+          this.parts.push([accounts.length, owners.length, transactions]);
           if (this.subscribeFails) throw new Error("too many keys");
         },
         onGranted: () => {},
@@ -117,9 +136,15 @@ class Fake implements Disposable {
   connect(...messages: Uint8Array[]): { replies: number[][]; isClosed: () => boolean } {
     const replies: number[][] = [];
     let isClosed = false;
+    const fails = () => !this.sendsWork;
     const link = {
       peer: { pid: 1, uid: 0 },
       duplicate: () => 7,
+      isSent: true,
+      get hasFailed() {
+        return fails();
+      },
+      send: (bytes: Uint8Array) => void replies.push([bytes[5]!, bytes[6]!, bytes[7]!]),
       sendWhole: (bytes: Uint8Array, descriptors: readonly number[] = []) => {
         replies.push([bytes[5]!, bytes[6]!, bytes[7]!, ...descriptors]);
         return this.sendsWork;
@@ -150,6 +175,9 @@ class Fake implements Disposable {
 
 const subscribe = (token?: { slotIndex: number; generation: bigint }) => {
   return encodeSubscribe({ token, accounts: [], owners: [], transactions: false });
+};
+const turns = async (count: number) => {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
 };
 const token = (slotIndex: number, generation: bigint) => ({ slotIndex, generation });
 
@@ -211,11 +239,14 @@ test("a ping in time rescues", () => {
   assert.deepEqual(fake.ends, []);
 });
 
-test("the search for a free slot evicts who is idle", () => {
+test("the search for a free slot evicts who is idle", async () => {
   using fake = new Fake({ slotsMax: 1 });
   fake.connect(subscribe());
   fake.run(IDLE_MS);
-  assert.ok(fake.connect(subscribe()).isClosed(), "not yet");
+  const early = fake.connect(subscribe());
+  assert.ok(!early.isClosed(), "a slot may become free within some turns of the event loop");
+  await turns(17);
+  assert.ok(early.isClosed(), "not yet");
   nowMs += 1;
   assert.deepEqual(fake.connect(subscribe()).replies, [[5, 0, 3, 501]]);
   assert.deepEqual(fake.ends, [[0, "idle"]]);
@@ -266,7 +297,7 @@ test("the wake's descriptor is closed once it was sent, or could not be, or was 
   assert.deepEqual([fake.server.granted, fake.server.refused], [1, 2]);
 });
 
-test("a READY that does not go out whole ends the connection", () => {
+test("a READY that can't be sent ends the connection", () => {
   using fake = new Fake({ sharedTokens: true });
   const { replies, isClosed } = fake.connect(subscribe(), subscribe(token(0, 1n)));
   assert.deepEqual([replies, isClosed()], [[[5, 0, 1, 500], [3, 0, 1]], false]);
@@ -281,4 +312,58 @@ test("memory that is taken leaves no room for a slot", () => {
   assert.ok(!fake.connect(subscribe()).isClosed());
   fake.memoryBytes += 1;
   assert.ok(fake.connect(subscribe()).isClosed());
+});
+
+const manyKeys = (count: number) => Array.from({ length: count }, (_, i) => new Uint8Array(32).fill(i));
+
+test("a long list is added in parts, and what comes behind it waits", async () => {
+  using fake = new Fake({ sharedTokens: true });
+  const request = { accounts: manyKeys(10_000), owners: manyKeys(5000), transactions: true };
+  const { replies } = fake.connect(subscribe(), encodeSubscribe({ token: token(0, 1n), ...request }), subscribe());
+  assert.deepEqual([replies.length, fake.parts], [1, [[0, 0, false], [4096, 0, false]]]);
+  await turns(1);
+  assert.deepEqual(fake.parts.slice(2), [[4096, 0, false]]);
+  await turns(2);
+  assert.deepEqual(fake.parts.slice(3), [[1808, 2288, false], [0, 2712, true], [0, 0, false]]);
+  assert.deepEqual(replies.map(([tag, index]) => [tag, index]), [[5, 0], [3, 0], [5, 1]]);
+});
+
+test("who goes amid a long list is forgotten, and so is the descriptor of a slot that was not announced", async () => {
+  using fake = new Fake();
+  const request = { token: undefined, accounts: manyKeys(10_000), owners: [], transactions: false };
+  const { replies, isClosed } = fake.connect(encodeSubscribe(request));
+  await turns(1);
+  fake.hangUp();
+  await turns(3);
+  assert.deepEqual([replies, isClosed(), fake.closedFds], [[], true, [500]]);
+  assert.deepEqual([fake.ends, fake.parts.length], [[[0, "consumer-gone"]], 2]);
+  assert.equal(fake.refusals.length, 1);
+});
+
+test("the last key that a list may hold comes in the last part", async () => {
+  using fake = new Fake();
+  fake.connect(encodeSubscribe({ token: undefined, accounts: manyKeys(4096), owners: [], transactions: true }));
+  await turns(1);
+  assert.deepEqual(fake.parts, [[4096, 0, true]]);
+});
+
+test("a file whose name is taken gets another generation, 64 times at most", () => {
+  using fake = new Fake({ ring: "file" });
+  fake.namesTaken = 2;
+  assert.deepEqual(fake.connect(subscribe()).replies, [[5, 0, 3, 500]]);
+  assert.deepEqual(fake.connect(subscribe()).replies, [[5, 1, 4, 501]]);
+  fake.namesTaken = 1000;
+  assert.ok(fake.connect(subscribe()).isClosed());
+  assert.equal(1000 - fake.namesTaken, 64);
+  assert.match(fake.refusals[0]!, /files that are none of our rings stand there/);
+});
+
+test("a path that is not UTF-8 leaves nothing open", () => {
+  using fake = new Fake({ ring: "file" });
+  fake.path = Uint8Array.of(0x2f, 0xff);
+  assert.ok(fake.connect(subscribe()).isClosed());
+  assert.deepEqual([fake.closedFds, fake.closedHandles], [[500], [1]]);
+  assert.match(fake.refusals[0]!, /not UTF-8: make v9\.ringDirectory an absolute path/);
+  assert.throws(() => fake.server.prepare(), { code: "SYSTEM" });
+  assert.deepEqual([fake.closedFds, fake.closedHandles], [[500, 501], [1, 2]]);
 });
