@@ -13,6 +13,7 @@ const wake = @import("wake.zig");
 const connection = @import("connection.zig");
 const v9 = @import("v9/ends.zig");
 const v9_frame = @import("v9/frame.zig");
+const v9_shaq = @import("v9/shaq.zig");
 const v9_ring_file = @import("v9/ring_file.zig");
 const Link = @import("link.zig").Link;
 const Listener = @import("listener.zig").Listener;
@@ -392,15 +393,17 @@ const Consumer = union(enum) {
     }
 };
 
-/// Describes up to `count` frames in `records`. Returns their number.
+/// Describes up to `count` frames in `records`. Returns their number; `would_block`: none yet, but ask again, after a turn of
+/// the event loop.
 export fn qlaster_ring_poll(handle: u32, records: ?[*]align(4) layout.PollRecord, count: u32) Code {
     const out = (records orelse return codeOf(.bad_argument))[0..@min(count, std.math.maxInt(i32))];
     switch (Consumer.pin(handle) orelse return codeOf(.bad_handle)) {
         inline else => |end| {
             defer handles.unpin(handle);
-            const found = end.ring.poll(out) catch |err| return switch (err) {
+            const found = end.ring.poll(out) catch |err| return switch (@as(v9_shaq.Consumer.PollError, err)) {
                 error.EndOfStream => codeOf(.end_of_stream),
                 error.PeerCorrupt => codeOf(.peer_corrupt),
+                error.WouldBlock => codeOf(.would_block),
             };
             return @intCast(found);
         },

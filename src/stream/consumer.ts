@@ -362,6 +362,7 @@ export class Consumer implements AsyncDisposable {
 
   /** Until there may be something to do; the caller looks again in any case. */
   #wait(deadline: number): Promise<void> {
+    if (this.#reader.isCut) return this.#turn();
     // Where a ring is over and the reason is still looked for, only the session ends the sleep.
     return this.#reader.isOver ? this.#idle.sleep(deadline) : this.#idle.wait(deadline);
   }
@@ -388,7 +389,9 @@ export class Consumer implements AsyncDisposable {
     const reason = this.#reader.end;
     if (reason !== undefined) return this.#end(reason);
     // Judged after a look that found nothing, and the flag was set before the look: nothing can have come since.
-    if (this.#pendingEnd !== undefined && !this.#reader.refill()) this.#end(this.#reader.end ?? this.#pendingEnd);
+    if (this.#pendingEnd === undefined || this.#reader.isCut) return;
+    if (this.#reader.refill() || this.#reader.isCut) return;
+    this.#end(this.#reader.end ?? this.#pendingEnd);
   }
 
   #throwUnlessQuiet(): undefined {
@@ -459,9 +462,17 @@ export class Consumer implements AsyncDisposable {
     this.#reader.freeze();
     this.#session.rejectAll(this.#requestError());
     // With nothing left to read it is over now, even if nobody reads. But who holds a view keeps it until he asks again.
-    const isUnread = this.#isPolling || this.#isWaiting || this.#reader.ready > 0 || this.#reader.isHeld;
-    if (!isUnread && !this.#reader.refill()) this.#noteEnd();
+    void this.#endIfUnread();
     this.#idle.wakeUp();
+  }
+
+  async #endIfUnread(): Promise<void> {
+    while (this.#ended === undefined) {
+      if (this.#isPolling || this.#isWaiting || this.#reader.ready > 0 || this.#reader.isHeld) return;
+      if (this.#reader.refill()) return;
+      if (!this.#reader.isCut) return this.#noteEnd();
+      await this.#turn();
+    }
   }
 
   // Life

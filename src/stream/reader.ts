@@ -70,8 +70,8 @@ export class RingReader {
   #end: EndReason | undefined;
   /** A goodbye was read: nothing may follow it. */
   #hasGoodbye = false;
-  /** Bytes that may still be read: all that there are, once the sender is not to be listened to any longer. */
-  #budget = Infinity;
+  /** Where reading ends: what is published by then, once the sender is not to be listened to any longer. */
+  #endPosition = Infinity;
   #isClosed = false;
 
   frames = 0;
@@ -79,6 +79,8 @@ export class RingReader {
   lost = 0;
   /** Nothing will follow, and `end` is not known yet: whoever waits must not wait for the ring. */
   isOver = false;
+  /** The last look found nothing, but did not see all: what comes next is worth a turn of the event loop, and no sleep. */
+  isCut = false;
 
   /** @param layout Of a ring that is not this library's own. */
   constructor(native: Native, ring: number, capacityBytes: number, layout?: RingLayout) {
@@ -135,11 +137,12 @@ export class RingReader {
   /** Asks for the next batch. False if there is none; then `end` may say why. */
   refill(): boolean {
     if (this.#isClosed || this.#end !== undefined) return false;
-    if (this.#budget <= 0) {
+    this.isCut = false;
+    this.release();
+    if (this.#endPosition < Infinity && this.#position >= this.#endPosition) {
       this.#end = this.announcedEnd; // the sender may have said why before it went
       return false;
     }
-    this.release();
     let count = this.#native.ringPoll(this.#ring, this.#records, BATCH_MAX);
     if (count === 1 && this.#records[PollRecord.kind / 4] === FrameKind.goodbye && !this.#hasGoodbye) {
       // Alone it is nothing to read: what counts is the end behind it.
@@ -149,8 +152,11 @@ export class RingReader {
     }
     this.#index = 0;
     this.#count = Math.max(0, count);
-    for (let i = 0; this.#budget < Infinity && i < this.#count; i++) this.#budget -= frameSize(this.#records, i);
     if (count >= 0) return count > 0;
+    if (count === Status.wouldBlock) {
+      this.isCut = true;
+      return false;
+    }
     this.#end = count === Status.endOfStream ? this.onEndOfStream() : "peer-corrupt";
     return false;
   }
@@ -162,7 +168,7 @@ export class RingReader {
 
   /** Lets what has been published be read, and nothing that comes from now on. */
   freeze(): void {
-    if (this.#budget === Infinity) this.#budget = this.usedBytes;
+    if (this.#endPosition === Infinity) this.#endPosition = this.usedBytes + this.#position;
   }
 
   /** Why the sender says that it has ended, whether or not everything has been read; undefined while it goes on. */
@@ -204,6 +210,12 @@ export class RingReader {
     const used = this.#info[RingInfo.producerCursor / 8]! - this.#info[RingInfo.consumerCursor / 8]!;
     // The sender's cursor is its word: shown, not trusted.
     return Math.min(Math.max(0, used), this.#capacity - (this.#capacity % FRAME_ALIGN));
+  }
+
+  /** Bytes that were ever given back. */
+  get #position(): number {
+    this.#native.ringInfo(this.#ring, this.#info);
+    return this.#info[RingInfo.consumerCursor / 8]!;
   }
 
   protected get isClosed(): boolean {

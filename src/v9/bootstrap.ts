@@ -188,7 +188,11 @@ async function relaySignals(native: Native, ring: number, onWake: () => void): P
   const relayed = native.v9Relay(ring, pair[1]!);
   if (relayed < 0) {
     native.fdClose(pair[0]!);
-    throw errorFromStatus(relayed, "Cannot relay the sender's signals");
+    const isForeign = relayed === Status.badDescriptor;
+    throw errorFromStatus(
+      relayed,
+      isForeign ? "Its wake is not an eventfd, the only kind that is read here" : "Cannot relay the sender's signals",
+    );
   }
   // The other end closes with the ring, which is ours.
   return await native.watch(pair[0]!, onWake, () => {});

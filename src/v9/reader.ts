@@ -63,7 +63,7 @@ export class V9Reader extends RingReader {
       this.#views.position = this.#info[RingInfo.consumerCursor / 8]!;
       return true;
     }
-    if (!this.isOver && this.end === undefined) this.watcher?.onEmpty();
+    if (!this.isCut && !this.isOver && this.end === undefined) this.watcher?.onEmpty();
     return false;
   }
 

@@ -39,7 +39,8 @@ const RING_CURES: Readonly<Record<number, string>> = {
   [-30]: OTHER_DIRECTORY,
   [-36]: `the path has too many bytes; ${OTHER_DIRECTORY}`,
   [-95]: `its file system can't reserve space; ${OTHER_DIRECTORY}, such as one below /dev/shm`,
-  [Status.directoryUnsafe]: `others may write to the directory, or it is another user's; ${OTHER_DIRECTORY}`,
+  [Status.directoryUnsafe]:
+    `others may write to it or to a directory above, or another user owns one; ${OTHER_DIRECTORY}`,
   [Status.pathTooLong]: `the path has too many bytes; ${OTHER_DIRECTORY}`,
   [Status.pathInUse]: `files that are none of our rings stand there; remove them, or ${OTHER_DIRECTORY}`,
 };

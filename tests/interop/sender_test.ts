@@ -596,6 +596,17 @@ guarded("a frame that can never fit is a loss, and not an end", async (held) => 
   assert.equal(scene.sender.consumers()[0]!.lost, 2);
 }, SKIP);
 
+guarded("a consumer that makes its wake wait stops nobody, and ends", async (held) => {
+  const scene = await Scene.open(held);
+  const { slot } = await scene.slot(subscribe({ accounts: [key(1)] }));
+  // The flag belongs to what both have: the next write on a full counter would wait for us.
+  assert.equal(libc.libc().fcntl(slot.wake.fd, 4, 0), 0); // F_SETFL
+  libc.libc().write(slot.wake.fd, new Uint8Array(8).fill(0xff).fill(0xfe, 0, 1), 8n);
+  for (let i = 0; i < 100; i++) scene.sender.publishAccount(account());
+  await scene.ended(1);
+  assert.deepEqual(scene.ends, ["peer-corrupt"]);
+}, SKIP);
+
 for (const [name, cursor] of [["ahead", 1n << 40n], ["behind itself", 10n]] as const) {
   guarded(`a release cursor that is ${name} ends its consumer`, async (held) => {
     const scene = await Scene.open(held);

@@ -7,18 +7,10 @@ import { unlinkSync } from "node:fs";
 import * as libc from "./libc.ts";
 import { RawV9Ring, u64 } from "./raw_v9.ts";
 
-const NONBLOCK_CLOEXEC = 0o2004000;
-
 /** Descriptors of a wake: what the consumer gets, and what the sender signals. An eventfd is both. */
 export interface RawWakeEnds {
   readonly passed: number;
   readonly signal: number;
-}
-
-/** A pipe in place of an eventfd, as on systems that have none. */
-export function pipeWake(): RawWakeEnds {
-  const [passed, signal] = libc.pipe(NONBLOCK_CLOEXEC);
-  return { passed, signal };
 }
 
 /** An eventfd on which a read waits: what the original's consumer hangs on. */
@@ -106,11 +98,6 @@ export class RawSlot implements Disposable {
 
   unlink(): void {
     unlinkSync(this.path);
-  }
-
-  /** The sender's end of the wake goes, as it does with a pipe whose sender is killed. */
-  closeSignal(): void {
-    this.#close(this.#wake.signal);
   }
 
   #close(fd: number): void {

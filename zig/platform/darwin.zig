@@ -207,7 +207,8 @@ pub fn eventCreate(out: *[2]i32) Code {
 }
 
 /// EAGAIN: the pipe is full, so it has been signalled already.
-pub fn eventSignal(fd: i32) Code {
+/// The flag belongs to the description, which a peer that got this end could change; ours stays here, and it gets the other.
+pub fn eventSignalShared(fd: i32) Code {
     return codeOf(system.write(fd, "\x01", 1));
 }
 
@@ -409,6 +410,11 @@ pub fn isUnixStream(fd: i32) bool {
     var size: u32 = @sizeOf(SockaddrUn);
     if (codeOf(system.getsockname(fd, &address, &size)) < 0) return false;
     return address.family == af_unix and socketOption(fd, so_type) == sock_stream and socketOption(fd, so_acceptconn) == 0;
+}
+
+pub fn eventIsNonBlocking(fd: i32) bool {
+    const flags = codeOf(system.fcntl(fd, f_getfl));
+    return flags >= 0 and flags & o_nonblock != 0;
 }
 
 pub fn setNonBlocking(fd: i32) Code {

@@ -4,6 +4,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
+const aio = @import("aio.zig");
 const vdso = @import("vdso.zig");
 const mod = @import("mod.zig");
 const Code = mod.Code;
@@ -21,6 +22,7 @@ pub const errno = struct {
     pub const no_memory: Code = -12;
     pub const no_process: Code = -3;
     pub const no_space: Code = -28;
+    pub const no_system_call: Code = -38;
     pub const not_supported: Code = -95;
     pub const not_connected: Code = -107;
     pub const pipe: Code = -32;
@@ -112,6 +114,7 @@ pub inline fn storeLoadFence() void {
 
 /// Two descriptors of one eventfd: ours, and one to pass. Non-blocking, since the original reads it until it would block.
 pub fn eventCreate(out: *[2]i32) Code {
+    _ = aio.start(); // now, and not at the first signal
     const fd = codeOf(linux.eventfd(0, linux.EFD.NONBLOCK | linux.EFD.CLOEXEC));
     if (fd < 0) return fd;
     const passed = duplicate(fd);
@@ -123,7 +126,24 @@ pub fn eventCreate(out: *[2]i32) Code {
     return 0;
 }
 
-/// EAGAIN: the counter is full, so it has been signalled already.
+/// Signals an event that a peer has too, whatever the peer has done to it: the peer's own loss then, but nothing to wait for.
+pub fn eventSignalShared(fd: i32) Code {
+    const code = aio.signal(fd);
+    if (code >= 0) return code;
+    // No AIO here: a policy forbids it, or others have all of it. What remains then is a moment between our look and the
+    // write in which a hostile consumer can take the flag away: docs/interop.md.
+    if (!eventIsNonBlocking(fd)) return errno.invalid;
+    return @min(eventSignal(fd), 0);
+}
+
+/// Whether an event's description still has the flag that we gave it, and every honest consumer needs.
+pub fn eventIsNonBlocking(fd: i32) bool {
+    const flags = codeOf(linux.fcntl(fd, linux.F.GETFL, 0));
+    const nonblock: u32 = @bitCast(linux.O{ .NONBLOCK = true });
+    return flags >= 0 and @as(u32, @intCast(flags)) & nonblock != 0;
+}
+
+/// Of an event that nobody else has: with another holder it may wait. EAGAIN: its counter is full, it has been signalled.
 pub fn eventSignal(fd: i32) Code {
     const one: u64 = 1;
     while (true) {
@@ -537,6 +557,9 @@ pub fn readAt(fd: i32, buffer: []u8, offset: u32) Code {
 
 /// Gives a new file its size and every page of it, so that no page can be missing later.
 pub fn allocate(fd: i32, size: u64) Code {
+    // The size first: who dies in between leaves a file that shows what it was to be.
+    const sized = codeOf(linux.ftruncate(fd, std.math.cast(i64, size) orelse return errno.invalid));
+    if (sized < 0) return sized;
     // In parts, since a signal undoes what one call has done: a profiler's would let a large one never end.
     const part_size = 16 << 20;
     var at: u64 = 0;
@@ -746,34 +769,47 @@ pub const Directory = struct {
 
 // Events (Linux only)
 
-pub const EventKind = enum { event, pipe, socket };
+pub const Drains = enum {
+    /// The kernel takes what is there and never waits, whatever the peer does.
+    at_once,
+    /// Before Linux 5.8, and in sandboxes that are no Linux: a read that may wait, if the peer wants it so.
+    may_wait,
+};
 
-/// What kind of wake-up a peer has handed over. Null: nothing that can be polled and read without waiting.
-pub fn eventKind(fd: i32) ?EventKind {
-    const info = statDescriptor(fd) orelse return null;
-    if (info.kind == .socket) return .socket;
-    if (info.kind == .pipe) return .pipe;
+/// How a wake that a peer has handed over can be read. Null: it is no eventfd. Anything else is refused, also a pipe: who
+/// writes to one from memory whose pages do not come holds its lock meanwhile, and a read waits for that lock.
+pub fn eventDrains(fd: i32) ?Drains {
     var name_buffer: [32]u8 = undefined;
     const name = std.fmt.bufPrintSentinel(&name_buffer, "/proc/self/fd/{d}", .{fd}, 0) catch return null;
     var target: [64]u8 = undefined;
     const size = codeOf(linux.readlink(name, &target, target.len));
-    if (size < 0) return null;
-    return if (std.mem.eql(u8, target[0..@intCast(size)], "anon_inode:[eventfd]")) .event else null;
+    if (size < 0 or !std.mem.eql(u8, target[0..@intCast(size)], "anon_inode:[eventfd]")) return null;
+    const code = eventDrainAtOnce(fd);
+    if (code >= 0 or code == errno.again) return .at_once;
+    return if (code == errno.not_supported or code == errno.invalid or code == errno.no_system_call) .may_wait else null;
 }
 
-/// Takes what was signalled. Never waits, also if the peer, who shares the description, has made it blocking again.
-/// Bytes; 0: the end; -EAGAIN: nothing there.
-pub fn eventDrain(fd: i32) Code {
+/// Takes what was signalled. Bytes, or -EAGAIN: nothing there. Where the kernel can't (`Drains`), another code.
+pub fn eventDrainAtOnce(fd: i32) Code {
     const nowait = 8; // RWF_NOWAIT
-    var buffer: [64]u8 align(8) = undefined;
+    var buffer: [8]u8 align(8) = undefined;
     const parts = [_]std.posix.iovec{.{ .base = &buffer, .len = buffer.len }};
     while (true) {
-        var code = codeOf(linux.preadv2(fd, &parts, parts.len, -1, nowait));
-        if (code == errno.not_supported or code == errno.invalid or code == -38) { // ENOSYS
-            const set = setNonBlocking(fd);
-            if (set < 0) return set;
-            code = codeOf(linux.read(fd, &buffer, buffer.len));
-        }
+        const code = codeOf(linux.preadv2(fd, &parts, parts.len, -1, nowait));
+        if (code != errno.interrupted) return code;
+    }
+}
+
+/// The same in every way that there is. If the peer takes the flag away between our two calls and empties the counter, this
+/// waits for its next signal: only for a thread whose waiting harms nobody but those that it serves.
+pub fn eventDrain(fd: i32) Code {
+    const at_once = eventDrainAtOnce(fd);
+    if (at_once >= 0 or at_once == errno.again) return at_once;
+    const set = setNonBlocking(fd);
+    if (set < 0) return set;
+    var buffer: [8]u8 align(8) = undefined;
+    while (true) {
+        const code = codeOf(linux.read(fd, &buffer, buffer.len));
         if (code != errno.interrupted) return code;
     }
 }

@@ -4,6 +4,7 @@
 const std = @import("std");
 const layout = @import("../layout.zig");
 const platform = @import("../platform/mod.zig");
+const copy = @import("../copy.zig").copy;
 const frame = @import("frame.zig");
 const lz4 = @import("lz4.zig");
 const relay = @import("relay.zig");
@@ -13,6 +14,21 @@ const Code = platform.Code;
 
 fn codeOf(status: layout.Status) Code {
     return @backingInt(status);
+}
+
+fn codeOfEncode(err: frame.EncodeError) Code {
+    return codeOf(switch (err) {
+        error.Unsupported => .unsupported,
+        error.Malformed => .bad_argument,
+    });
+}
+
+fn codeOfPush(err: shaq.Producer.PushError) Code {
+    return codeOf(switch (err) {
+        error.Full => .full,
+        error.TooLarge => .too_large,
+        error.PeerCorrupt => .peer_corrupt,
+    });
 }
 
 /// Private memory of a consumer: for several large frames in one poll. Only what is used takes memory.
@@ -36,10 +52,7 @@ pub const Outgoing = struct {
             .none => {},
         }
         frame.Encoded.from(head, tail, publish_ns, &outgoing.encoded) catch |err| {
-            outgoing.state = .{ .failed = codeOf(switch (err) {
-                error.Unsupported => .unsupported,
-                error.Malformed => .bad_argument,
-            }) };
+            outgoing.state = .{ .failed = codeOfEncode(err) };
             return outgoing.state.failed;
         };
         outgoing.state = .ready;
@@ -100,13 +113,24 @@ pub const ProducerEnd = struct {
 
     /// Publishes one frame at once, and leaves the wake to `commit`.
     pub fn offer(end: *ProducerEnd, outgoing: *Outgoing, head: []align(8) const u8, tail: []const u8, publish_ns: u64) Code {
+        const sizes = frame.Sizes.of(head, tail) catch |err| return codeOfEncode(err);
+        const size = sizes.framed + sizes.payload;
+        if (sizes.mayCompress()) return end.offerEncoded(outgoing, head, tail, publish_ns);
+        const piece = end.ring.claimPiece(size) catch |err| return codeOfPush(err);
+        const target = piece orelse return end.offerEncoded(outgoing, head, tail, publish_ns);
+        // Straight into the ring: bytes that were just written in small pieces are slow to copy in large ones.
+        sizes.encode(head, publish_ns, target);
+        copy(target + sizes.framed, tail[0..sizes.payload]);
+        end.ring.publish(size);
+        end.is_dirty = true;
+        return 0;
+    }
+
+    /// What wraps, and what may be compressed.
+    noinline fn offerEncoded(end: *ProducerEnd, outgoing: *Outgoing, head: []align(8) const u8, tail: []const u8, publish_ns: u64) Code {
         const encoded = outgoing.get(head, tail, publish_ns);
         if (encoded < 0) return encoded;
-        end.ring.push(outgoing.encoded.head(), outgoing.encoded.payload) catch |err| return codeOf(switch (err) {
-            error.Full => .full,
-            error.TooLarge => .too_large,
-            error.PeerCorrupt => .peer_corrupt,
-        });
+        end.ring.push(outgoing.encoded.head(), outgoing.encoded.payload) catch |err| return codeOfPush(err);
         end.is_dirty = true;
         return 0;
     }
@@ -118,10 +142,10 @@ pub const ProducerEnd = struct {
         end.signal();
     }
 
-    /// The system call orders it after the publication. A counter that is full has been signalled already.
+    /// The system call orders it after the publication. Where it fails, the consumer has broken its own wake (`info`).
     fn signal(end: *ProducerEnd) void {
         end.wakes += 1;
-        _ = platform.eventSignal(end.wake_fd);
+        _ = platform.eventSignalShared(end.wake_fd);
     }
 
     /// Nothing follows. Where the sentinel does not fit, the vanished path has to do.
@@ -133,7 +157,9 @@ pub const ProducerEnd = struct {
     }
 
     pub fn info(end: *ProducerEnd, out: *layout.RingInfo) Code {
-        const code: Code = if (end.ring.sync()) 0 else |_| codeOf(.peer_corrupt);
+        var code: Code = if (end.ring.sync()) 0 else |_| codeOf(.peer_corrupt);
+        // Only who wants us to wait takes the flag away. Looked for here, since it is cheap only if it is rare.
+        if (!platform.eventIsNonBlocking(end.wake_fd)) code = codeOf(.peer_corrupt);
         out.* = std.mem.zeroes(layout.RingInfo);
         out.capacity_bytes = @floatFromInt(end.ring.capacity);
         out.producer_cursor = @floatFromInt(end.ring.position);
@@ -261,4 +287,31 @@ test "an update is compressed once for all rings, and not before one wants it" {
     const size = 4 + @sizeOf(layout.V9Account) + block.len;
     const rings = [_][*]const u8{ ends[0].ring.data, ends[1].ring.data };
     try testing.expectEqualSlices(u8, rings[0][0..size], rings[1][0..size]); // the time, too
+}
+
+test "a consumer that makes the wake wait stops nobody, and is found out" {
+    if (!platform.is_linux) return error.SkipZigTest;
+    const linux = std.os.linux;
+    const Source = extern struct { header: layout.FrameHeader, body: layout.SlotBody };
+    var source: Source align(8) = std.mem.zeroes(Source);
+    source.header.kind = @backingInt(layout.FrameKind.slot);
+    var created: layout.V9Created = undefined;
+    var end: ProducerEnd = undefined;
+    try testing.expectEqual(0, ProducerEnd.create("", 0, 1, 4096, &created, &end));
+    defer _ = platform.close(created.wake_fd);
+    var info: layout.RingInfo = undefined;
+    try testing.expectEqual(0, end.info(&info));
+    // The description is one and the same.
+    try testing.expectEqual(0, linux.fcntl(created.wake_fd, linux.F.SETFL, 0));
+    const full: u64 = std.math.maxInt(u64) - 1;
+    try testing.expectEqual(8, linux.write(created.wake_fd, std.mem.asBytes(&full), @sizeOf(u64)));
+    for (0..100) |_| {
+        var outgoing: Outgoing = .{};
+        try testing.expectEqual(0, end.offer(&outgoing, std.mem.asBytes(&source), "", 5));
+        end.commit();
+    }
+    try testing.expectEqual(codeOf(.peer_corrupt), end.info(&info));
+    try testing.expectEqual(100, info.wakes);
+    try testing.expectEqual(0, end.finish());
+    end.destroy();
 }

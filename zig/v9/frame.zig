@@ -23,81 +23,27 @@ pub const EncodeError = error{ Unsupported, Malformed };
 
 /// One frame in the form of version 9. `head` and `payload` together are the body.
 pub const Encoded = struct {
-    buffer: [@sizeOf(layout.V9Account)]u8,
+    /// The ring's prefix, then the head.
+    buffer: [prefix_size + @sizeOf(layout.V9Account)]u8,
     head_length: usize,
     payload: []const u8,
 
     pub fn head(encoded: *const Encoded) []const u8 {
-        return encoded.buffer[0..encoded.head_length];
+        return encoded.buffer[prefix_size..][0..encoded.head_length];
     }
 
     /// From a native frame: `source` is its header and fixed body, `tail` what follows. Only accounts, transactions and
     /// slots have a form in version 9. What it has no field for is left out: docs/interop.md lists it.
     pub fn from(source: []align(8) const u8, tail: []const u8, publish_ns: u64, out: *Encoded) EncodeError!void {
-        if (source.len < @sizeOf(FrameHeader)) return error.Malformed;
-        const header: *const FrameHeader = @ptrCast(source.ptr);
-        const body = source[@sizeOf(FrameHeader)..];
-        switch (@as(FrameKind, @fromBackingInt(@intCast(header.kind)))) {
-            .account => {
-                const account = bodyOf(layout.AccountBody, body) orelse return error.Malformed;
-                if (tail.len != account.data_length) return error.Malformed;
-                out.write(layout.V9Account, .account, .{
-                    .created_ns = publish_ns,
-                    .pubkey = account.pubkey,
-                    .owner = account.owner,
-                    .lamports = account.lamports,
-                    .executable = @intFromBool(header.flags & layout.frame_flag_executable != 0),
-                    .rent_epoch = account.rent_epoch,
-                    .slot = account.slot,
-                    .write_version = account.write_version,
-                    .flags = 0,
-                    .raw_length = account.data_length,
-                    .wire_length = account.data_length,
-                });
-                out.payload = tail;
-            },
-            .transaction => {
-                const transaction = bodyOf(layout.TransactionBody, body) orelse return error.Malformed;
-                if (tail.len < transaction.message_length) return error.Malformed;
-                out.write(layout.V9Transaction, .transaction, .{
-                    .created_ns = publish_ns,
-                    .slot = transaction.slot,
-                    .index = transaction.index,
-                    .vote = @intFromBool(header.flags & layout.frame_flag_vote != 0),
-                    .signature = transaction.signature,
-                    .payload_length = transaction.message_length,
-                });
-                out.payload = tail[0..transaction.message_length];
-            },
-            .slot => {
-                const slot = bodyOf(layout.SlotBody, body) orelse return error.Malformed;
-                out.write(layout.V9Slot, .slot, .{ .created_ns = publish_ns, .slot = slot.slot });
-                out.payload = &.{};
-            },
-            else => return error.Unsupported,
-        }
-    }
-
-    fn write(out: *Encoded, comptime T: type, tag: Tag, values: anytype) void {
-        out.head_length = @sizeOf(T);
-        out.put(T, "version", layout.v9_version);
-        out.put(T, "tag", @backingInt(tag));
-        inline for (@typeInfo(@TypeOf(values)).@"struct".field_names) |name| out.put(T, name, @field(values, name));
-    }
-
-    fn put(out: *Encoded, comptime T: type, comptime name: []const u8, value: anytype) void {
-        const size = @sizeOf(@FieldType(T, name));
-        const target = out.buffer[@offsetOf(T, name)..][0..size];
-        if (@TypeOf(value) == [size]u8) {
-            target.* = value;
-        } else {
-            std.mem.writeInt(@Int(.unsigned, 8 * size), target, value, .little);
-        }
+        const sizes = try Sizes.of(source, tail);
+        sizes.encode(source, publish_ns, &out.buffer);
+        out.head_length = sizes.framed - prefix_size;
+        out.payload = tail[0..sizes.payload];
     }
 
     /// Whether the original would try to compress this one.
     pub fn mayCompress(encoded: *const Encoded) bool {
-        return encoded.buffer[1] == @backingInt(Tag.account) and encoded.payload.len >= layout.v9_compress_bytes_min;
+        return encoded.buffer[prefix_size + 1] == @backingInt(Tag.account) and encoded.payload.len >= layout.v9_compress_bytes_min;
     }
 
     /// Compresses the payload by the original's rule: first a probe, and only if the whole gets smaller.
@@ -110,10 +56,110 @@ pub const Encoded = struct {
         if (gain < layout.v9_compress_gain_min) return;
         const length = lz4.compress(raw, target[0 .. raw.len - 1], state) orelse return;
         encoded.payload = target[0..length];
-        encoded.put(layout.V9Account, "flags", layout.v9_flag_lz4);
-        encoded.put(layout.V9Account, "wire_length", @as(u32, @intCast(length)));
+        const head_bytes = encoded.buffer[prefix_size..];
+        put(layout.V9Account, head_bytes, "flags", layout.v9_flag_lz4);
+        put(layout.V9Account, head_bytes, "wire_length", @as(u32, @intCast(length)));
     }
 };
+
+const prefix_size = @sizeOf(u32);
+
+/// How a native frame will look in version 9, checked: what is left to do can't fail.
+pub const Sizes = struct {
+    kind: FrameKind,
+    /// Prefix and fixed part.
+    framed: usize,
+    payload: usize,
+
+    pub inline fn of(source: []align(8) const u8, tail: []const u8) EncodeError!Sizes {
+        if (source.len < @sizeOf(FrameHeader)) return error.Malformed;
+        const header: *const FrameHeader = @ptrCast(source.ptr);
+        const body = source[@sizeOf(FrameHeader)..];
+        const kind: FrameKind = @fromBackingInt(@intCast(header.kind));
+        switch (kind) {
+            .account => {
+                const account = bodyOf(layout.AccountBody, body) orelse return error.Malformed;
+                if (tail.len != account.data_length) return error.Malformed;
+                return .{ .kind = kind, .framed = prefix_size + @sizeOf(layout.V9Account), .payload = tail.len };
+            },
+            .transaction => {
+                const transaction = bodyOf(layout.TransactionBody, body) orelse return error.Malformed;
+                const length = transaction.message_length;
+                if (tail.len < length) return error.Malformed;
+                return .{ .kind = kind, .framed = prefix_size + @sizeOf(layout.V9Transaction), .payload = length };
+            },
+            .slot => {
+                if (body.len < @sizeOf(layout.SlotBody)) return error.Malformed;
+                return .{ .kind = kind, .framed = prefix_size + @sizeOf(layout.V9Slot), .payload = 0 };
+            },
+            else => return error.Unsupported,
+        }
+    }
+
+    /// Writes prefix and fixed part to `target`, and reads nothing from it: it may be the ring.
+    pub inline fn encode(sizes: Sizes, source: []align(8) const u8, publish_ns: u64, target: [*]u8) void {
+        const header: *const FrameHeader = @ptrCast(source.ptr);
+        const body = source[@sizeOf(FrameHeader)..];
+        const length: u32 = @intCast(sizes.payload);
+        std.mem.writeInt(u32, target[0..prefix_size], @intCast(sizes.framed - prefix_size + sizes.payload), .little);
+        const head = target + prefix_size;
+        switch (sizes.kind) {
+            .account => {
+                const account: *const layout.AccountBody = @ptrCast(body.ptr);
+                write(layout.V9Account, head, .account, .{
+                    .created_ns = publish_ns,
+                    .pubkey = account.pubkey,
+                    .owner = account.owner,
+                    .lamports = account.lamports,
+                    .executable = @intFromBool(header.flags & layout.frame_flag_executable != 0),
+                    .rent_epoch = account.rent_epoch,
+                    .slot = account.slot,
+                    .write_version = account.write_version,
+                    .flags = 0,
+                    .raw_length = length,
+                    .wire_length = length,
+                });
+            },
+            .transaction => {
+                const transaction: *const layout.TransactionBody = @ptrCast(body.ptr);
+                write(layout.V9Transaction, head, .transaction, .{
+                    .created_ns = publish_ns,
+                    .slot = transaction.slot,
+                    .index = transaction.index,
+                    .vote = @intFromBool(header.flags & layout.frame_flag_vote != 0),
+                    .signature = transaction.signature,
+                    .payload_length = length,
+                });
+            },
+            .slot => {
+                const slot: *const layout.SlotBody = @ptrCast(body.ptr);
+                write(layout.V9Slot, head, .slot, .{ .created_ns = publish_ns, .slot = slot.slot });
+            },
+            else => unreachable,
+        }
+    }
+
+    /// Whether the original would try to compress this one.
+    pub inline fn mayCompress(sizes: Sizes) bool {
+        return sizes.kind == .account and sizes.payload >= layout.v9_compress_bytes_min;
+    }
+};
+
+inline fn write(comptime T: type, target: [*]u8, tag: Tag, values: anytype) void {
+    put(T, target, "version", layout.v9_version);
+    put(T, target, "tag", @backingInt(tag));
+    inline for (@typeInfo(@TypeOf(values)).@"struct".field_names) |name| put(T, target, name, @field(values, name));
+}
+
+inline fn put(comptime T: type, head: [*]u8, comptime name: []const u8, value: anytype) void {
+    const size = @sizeOf(@FieldType(T, name));
+    const target = head[@offsetOf(T, name)..][0..size];
+    if (@TypeOf(value) == [size]u8) {
+        target.* = value;
+    } else {
+        std.mem.writeInt(@Int(.unsigned, 8 * size), target, value, .little);
+    }
+}
 
 fn bodyOf(comptime T: type, body: []align(8) const u8) ?*const T {
     return if (body.len < @sizeOf(T)) null else @ptrCast(body.ptr);
@@ -130,10 +176,13 @@ pub const Scratch = struct {
     /// Offset of `memory` in the buffer that records refer to.
     base_offset: u32,
     used: usize = 0,
+    /// Bytes that were decompressed since `reset`, or at least tried.
+    decompressed: u64 = 0,
 
     /// Voids what was handed out.
     pub fn reset(scratch: *Scratch) void {
         scratch.used = 0;
+        scratch.decompressed = 0;
     }
 
     pub fn take(scratch: *Scratch, size: usize) error{NoRoom}![]u8 {
@@ -154,8 +203,15 @@ pub fn describe(body: []const u8, offset: u32, whose: enum { shared, private }, 
     if (body.len < 2) return error.Malformed;
     // The longest fixed part, read once.
     var head: [@sizeOf(layout.V9Account)]u8 = @splat(0);
-    const head_length = @min(body.len, head.len);
-    @memcpy(head[0..head_length], body[0..head_length]);
+    // Sizes that the compiler knows are a few moves each. Volatile, or it could leave the copy out and read twice.
+    const shared: [*]const volatile u8 = body.ptr;
+    if (body.len >= head.len) {
+        head = shared[0..head.len].*;
+    } else if (body.len == @sizeOf(layout.V9Slot)) {
+        head[0..@sizeOf(layout.V9Slot)].* = shared[0..@sizeOf(layout.V9Slot)].*;
+    } else {
+        for (head[0..body.len], shared) |*to, from| to.* = from;
+    }
     record.* = .{
         .frame_offset = offset,
         .kind = 0,
@@ -237,6 +293,7 @@ fn decompress(block: []const u8, raw_length: u32, is_shared: bool, scratch: *Scr
     defer scratch.used = after;
     const source = if (is_shared) try scratch.take(block.len) else block;
     if (is_shared) copy(@constCast(source.ptr), block);
+    scratch.decompressed += raw_length;
     const length = lz4.decompress(source, raw) orelse return error.Undecodable;
     return if (length == raw_length) raw else error.Malformed;
 }

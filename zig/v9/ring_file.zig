@@ -160,6 +160,10 @@ fn makeMemory(out: *Created) Code {
         return sealed;
     }
     const fd = raise(memory.fd);
+    if (fd < 0) {
+        _ = platform.close(memory.fd);
+        return codeOf(.unsupported);
+    }
     out.fd = fd;
     out.info = platform.statDescriptor(fd) orelse return abandon(out, platform.errno.bad_descriptor);
 
@@ -181,13 +185,17 @@ fn abandon(out: *Created, code: Code) Code {
 
 var raise_turn = Atomic(u32).init(0);
 
+/// With fewer descriptors than that, their numbers come again too soon.
+const descriptors_min = 1024;
+
 /// Moves a descriptor to a number that the kernel, which gives out the lowest free one, will not give out again for long:
 /// a consumer that still knows our path must not find something else there. Numbers take turns for the same reason.
-fn raise(fd: i32) i32 {
+/// Below zero: there is no such number, and the descriptor is as it was.
+fn raise(fd: i32) Code {
     const limit: u32 = @intCast(@min(platform.descriptorLimit(), 65536));
+    if (limit < descriptors_min) return codeOf(.unsupported);
     const first = limit / 2;
     const count = limit - first;
-    if (count == 0) return fd;
     // Monotonic: any other number does, it need not be the next.
     const turn = raise_turn.fetchAdd(1, .monotonic) % count;
     for ([_]u32{ first + turn, first }) |minimum| {
@@ -196,7 +204,7 @@ fn raise(fd: i32) i32 {
         _ = platform.close(fd);
         return raised;
     }
-    return fd;
+    return codeOf(.unsupported);
 }
 
 fn makeFile(directory: []const u8, slot_index: u8, generation: u64, out: *Created) Code {
@@ -244,28 +252,47 @@ fn fill(fd: i32, out: *Created) Code {
     return 0;
 }
 
-/// Creates the directory and those above it (0700) where missing. Nobody else may be able to replace files in it.
+/// Creates the directory and those above it (0700) where missing. Nobody else may be able to replace files in it, nor any
+/// part of the way there.
 fn prepareDirectory(path: *const Path) Code {
     var part: Path = path.*;
     var info: platform.FileInfo = undefined;
+    const looked = platform.statPath("/", &info, true);
+    if (looked < 0) return looked;
+    // Who owns it can do as he likes in any case. In a user namespace it may be none of those that have a name there.
+    const root_uid = info.uid;
+    if (isWritableByOthers(info)) return codeOf(.directory_unsafe);
     var end: usize = 1;
     while (end <= path.length) : (end += 1) {
         if (end < path.length and path.bytes[end] != '/') continue;
         part.bytes[end] = 0;
         part.length = end;
-        var code = platform.statPath(part.z(), &info, true);
+        // A link can be replaced by who owns it.
+        var code = platform.statPath(part.z(), &info, false);
         if (code == platform.errno.no_entry) {
             const made = platform.makeDirectory(part.z());
             if (made < 0 and made != platform.errno.exists) return made;
-            code = platform.statPath(part.z(), &info, true);
+            code = platform.statPath(part.z(), &info, false);
         }
         if (code < 0) return code;
+        if (!isTrusted(info.uid) and info.uid != root_uid) return codeOf(.directory_unsafe);
+        code = platform.statPath(part.z(), &info, true);
+        if (code < 0) return code;
+        if (!isTrusted(info.uid) and info.uid != root_uid) return codeOf(.directory_unsafe);
+        if (isWritableByOthers(info)) return codeOf(.directory_unsafe);
         if (end < path.length) part.bytes[end] = '/';
     }
-    const writable_by_others = info.mode & 0o022 != 0;
-    const sticky = info.mode & 0o1000 != 0;
-    const owner_is_trusted = info.uid == platform.effectiveUid() or info.uid == 0;
-    return if ((writable_by_others and !sticky) or !owner_is_trusted) codeOf(.directory_unsafe) else 0;
+    return if (isTrusted(info.uid)) 0 else codeOf(.directory_unsafe);
+}
+
+/// Others can replace what is in such a directory, whoever it belongs to.
+fn isWritableByOthers(info: platform.FileInfo) bool {
+    const is_sticky = info.mode & 0o1000 != 0;
+    return info.mode & 0o022 != 0 and !is_sticky;
+}
+
+fn isTrusted(uid: u32) bool {
+    return uid == platform.effectiveUid() or uid == 0;
 }
 
 /// The directory of the file at `path`, if it is named after this process. One that is not empty stays.
@@ -367,6 +394,25 @@ fn readHead(fd: i32) ?Head {
     };
 }
 
+const Shape = struct { header_size: usize, capacity: u64 };
+
+/// What a file is by its first bytes and its size, or why it is no ring.
+fn shapeOf(head: Head, size: u64) union(enum) { ring: Shape, code: Code } {
+    if (head.magic != layout.shaq_magic) return .{ .code = codeOf(.bad_magic) };
+    const shape: Shape = .{
+        .capacity = @as(u64, head.mask) + 1,
+        .header_size = switch (head.version) {
+            layout.shaq_version_2 => header_size,
+            layout.shaq_version_3 => header_size_3,
+            else => return .{ .code = codeOf(.bad_version) },
+        },
+    };
+    if (!capacityIsValid(shape.capacity)) return .{ .code = codeOf(.bad_size) };
+    const needed = shape.header_size + shape.capacity;
+    if (size < needed or size >= needed + shape.capacity) return .{ .code = codeOf(.bad_size) };
+    return .{ .ring = shape };
+}
+
 /// Checks the ring at `path` and maps it, with `scratch_size` bytes of private memory, or a few more, behind it. `uid`: whose
 /// file it has to be, or `uid_any`.
 pub fn join(path: []const u8, uid: u32, scratch_size: u32, out: *Joined) Code {
@@ -392,19 +438,17 @@ fn joinFile(uid: u32, scratch_size: u32, out: *Joined) Code {
     if (uid != uid_any and out.info.uid != uid) return codeOf(.wrong_uid);
     const size = out.info.size;
     const head = readHead(out.fd) orelse return codeOf(.bad_size);
-    if (head.magic != layout.shaq_magic) return codeOf(.bad_magic);
-    out.header_size = switch (head.version) {
-        layout.shaq_version_2 => header_size,
-        layout.shaq_version_3 => header_size_3,
-        else => return codeOf(.bad_version),
-    };
-    out.capacity = @as(u64, head.mask) + 1;
-    if (!capacityIsValid(out.capacity)) return codeOf(.bad_size);
-    const needed = out.header_size + out.capacity;
-    if (size < needed or size >= needed + out.capacity) return codeOf(.bad_size);
+    switch (shapeOf(head, size)) {
+        .code => |code| return code,
+        .ring => |shape| {
+            out.header_size = shape.header_size;
+            out.capacity = shape.capacity;
+        },
+    }
     // Builds between the two versions have the header of 3.0 and say 2.0: their data would be read from 64 bytes before.
     if (head.version == layout.shaq_version_2 and size == header_size_3 + out.capacity) return codeOf(.bad_version);
 
+    const needed = out.header_size + out.capacity;
     const part_size = layout.part_size; // of any page size a multiple
     const scratch_offset = std.mem.alignForward(u64, needed, part_size);
     out.ring_mapped_size = @intCast(needed);
@@ -465,9 +509,14 @@ fn pidOfDirectory(name: []const u8) ?i32 {
 }
 
 fn pidOf(text: []const u8) ?i32 {
-    if (!isDigits(text)) return null;
-    const pid = std.fmt.parseInt(i32, text, 10) catch return null;
+    const pid = numberOf(i32, text) orelse return null;
     return if (pid > 0) pid else null;
+}
+
+/// As a sender writes it: digits, the first of several being no 0.
+fn numberOf(comptime T: type, text: []const u8) ?T {
+    if (!isDigits(text) or (text.len > 1 and text[0] == '0')) return null;
+    return std.fmt.parseInt(T, text, 10) catch null;
 }
 
 /// The pid in <pid>-<slot>-<generation>. Null: not the name of a ring file.
@@ -476,7 +525,9 @@ fn pidOfFile(name: []const u8) ?i32 {
     const pid = parts.next() orelse return null;
     const slot_index = parts.next() orelse return null;
     const generation = parts.next() orelse return null;
-    if (parts.next() != null or !isDigits(slot_index) or !isDigits(generation)) return null;
+    if (parts.next() != null) return null;
+    const slot = numberOf(u8, slot_index) orelse return null;
+    if (slot == layout.v9_slot_none or numberOf(u64, generation) == null) return null;
     return pidOf(pid);
 }
 
@@ -499,28 +550,50 @@ fn cleanDirectory(path: *Path) Code {
 
 /// Removes the file of ours at `path` if it is a ring, or not yet one, and no process uses it. Whoever makes one holds it
 /// open from its first moment to its last, and whoever joins one has it mapped: only the dead let go of it.
+/// A name like a ring's says nothing: a date is one, too.
 fn removeLeftover(path: *const Path) bool {
     if (comptime !platform.is_linux) return false;
+    const slash = std.mem.lastIndexOfScalar(u8, path.slice(), '/') orelse return false;
+    const pid = pidOfFile(path.slice()[slash + 1 ..]) orelse return false;
     const opened = platform.openRegular(path.z(), false);
     if (opened.code < 0) return false;
     defer _ = platform.close(opened.fd);
     const info = opened.info;
     if (info.uid != platform.effectiveUid()) return false;
-    if (info.size > 0) {
-        const head = readHead(opened.fd) orelse return false;
-        // No magic: its maker has died before it stored one, as far as a file of zeros can tell.
-        if (head.magic != layout.shaq_magic and head.magic != 0) return false;
-    }
+    // An empty one has nothing but names that speak for it.
+    const is_ring = if (info.size > 0) looksLikeRing(opened.fd, info.size) else isInOwnPlace(path) and isDead(pid);
+    if (!is_ring) return false;
     const candidate: Candidate = .{ .path = path, .info = info };
     switch (platform.withSoleUse(opened.fd, candidate, unlinkSame)) {
         .code => |code| return code == 0,
         .unknown => {},
     }
     // A file system without leases. Ours are locked as long as they live, also a mapping's; the original's are not, so the
-    // pid in the name decides, where it can: a pid of another namespace says nothing.
-    if (platform.lockExclusive(opened.fd) < 0) return false;
-    const slash = std.mem.lastIndexOfScalar(u8, path.slice(), '/') orelse return false;
-    const pid = pidOfFile(path.slice()[slash + 1 ..]) orelse return false;
-    if (!platform.inFirstPidNamespace() or platform.processExists(pid)) return false;
+    // pid in the name decides.
+    if (platform.lockExclusive(opened.fd) < 0 or !isDead(pid)) return false;
     return unlinkSame(candidate) == 0;
+}
+
+/// Whether the file at `path` lies in a directory that only senders make, and not in one that somebody named to us.
+fn isInOwnPlace(path: *const Path) bool {
+    const slash = std.mem.lastIndexOfScalar(u8, path.slice(), '/') orelse return false;
+    const directory = path.bytes[0..slash];
+    const above = std.mem.lastIndexOfScalar(u8, directory, '/') orelse return false;
+    return pidOfDirectory(directory[above + 1 ..]) != null;
+}
+
+/// Whether that process is gone, where this can be known: a pid of another namespace says nothing.
+fn isDead(pid: i32) bool {
+    return platform.inFirstPidNamespace() and !platform.processExists(pid);
+}
+
+/// Whether a file is a ring, or what a maker leaves that dies before it stores the magic.
+fn looksLikeRing(fd: i32, size: u64) bool {
+    var bytes: [header_size]u8 align(8) = undefined;
+    if (platform.readAt(fd, &bytes, 0) != bytes.len) return false;
+    const head = readHead(fd) orelse return false;
+    if (head.magic != 0) return shapeOf(head, size) == .ring;
+    // A header of zeros, with data behind it of a size that a ring can have.
+    const capacity = size -| header_size; // it may have grown since it was looked at
+    return capacityIsValid(capacity) and std.mem.allEqual(u8, &bytes, 0);
 }

@@ -154,6 +154,64 @@ test "create refuses: a wrong capacity, a path too long, a 0 in it, an unsafe di
     try testing.expectEqual(codeOf(.unsupported), refused);
 }
 
+test "create refuses a directory of which others can replace a part of the way" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("way");
+    defer place.deinit();
+    var buffers: [3][128]u8 = undefined;
+    const wide = try place.file(&buffers[0], "wide");
+    const below = try place.file(&buffers[1], "wide/rings");
+    const link = try place.file(&buffers[2], "link");
+    try testing.expectEqual(0, platform.makeDirectory(wide));
+    try testing.expectEqual(0, platform.makeDirectory(below));
+    try testing.expectEqual(0, linux.symlink(below, link));
+    var created: Created = undefined;
+    for ([_]struct { u32, Code }{
+        .{ 0o777, codeOf(.directory_unsafe) },
+        .{ 0o770, codeOf(.directory_unsafe) },
+        .{ 0o1777, 0 },
+        .{ 0o755, 0 },
+    }) |case| {
+        const mode, const expected = case;
+        try testing.expectEqual(0, platform.setMode(wide, mode));
+        try testing.expectEqual(expected, ring_file.create(below, 0, 1, 64, &created));
+        if (expected == 0) created.destroy();
+    }
+    try testing.expectEqual(0, ring_file.create(link, 0, 1, 64, &created));
+    created.destroy();
+    if (platform.effectiveUid() == 0) {
+        const nobody = 65534;
+        for ([_][:0]const u8{ wide, link }) |name| {
+            try testing.expectEqual(0, linux.lchown(name, nobody, nobody));
+            const directory = if (name.ptr == link.ptr) link else below;
+            try testing.expectEqual(codeOf(.directory_unsafe), ring_file.create(directory, 0, 1, 64, &created));
+            try testing.expectEqual(0, linux.lchown(name, 0, 0));
+        }
+    }
+    for ([_][:0]const u8{ below, wide }) |name| try testing.expectEqual(0, platform.removeDirectory(name));
+    try testing.expectEqual(0, platform.unlink(link));
+}
+
+test "a process with few descriptors has no memory without a file: their numbers come again too soon" {
+    if (!is_linux) return error.SkipZigTest;
+    for ([_]u64{ 1023, 1024 }) |limit| {
+        const pid = linux.fork();
+        if (pid == 0) {
+            var both: linux.rlimit = undefined;
+            _ = linux.getrlimit(.NOFILE, &both);
+            both.cur = limit;
+            if (linux.setrlimit(.NOFILE, &both) != 0) linux.exit_group(77);
+            var created: Created = undefined;
+            const code = ring_file.create("", 0, 1, 64, &created);
+            const expected = if (limit < 1024) codeOf(.unsupported) else 0;
+            linux.exit_group(if (code == expected) 0 else 1);
+        }
+        const status = waitFor(@intCast(pid));
+        if (status == 77 << 8) return error.SkipZigTest;
+        try testing.expectEqual(0, status);
+    }
+}
+
 test "missing directories are made, 0700; a relative one becomes absolute; the file is 0600; a foreign file is not removed" {
     if (!is_linux) return error.SkipZigTest;
     const place: Place = try .init("c");
@@ -461,7 +519,11 @@ test "clean leaves what is not a ring file: other names, other content, links, d
     var buffer: [128]u8 = undefined;
     var link_buffer: [128]u8 = undefined;
     const forged = try forge(&place, &buffer, 4416, layout.shaq_magic, layout.shaq_version_2, 4095);
-    const names = [_][]const u8{ "a", "1-2", "1-2-3-4", "1-2-3x", "-1-2", "1--2", "0-1-2", "99999999999-1-2", "1-2-3.tmp" };
+    const names = [_][]const u8{
+        "a",               "1-2",                      "1-2-3-4", "1-2-3x", "-1-2",   "1--2",    "0-1-2",
+        "99999999999-1-2", "1-2-3.tmp",                "01-2-3",  "1-02-3", "1-2-03", "1-255-3", "1-256-3",
+        "2024-10-08",      "1-2-18446744073709551616",
+    };
     for (names) |name| {
         const path = try place.file(&link_buffer, name);
         try testing.expectEqual(0, linux.link(forged, path));
@@ -478,12 +540,10 @@ test "clean leaves what is not a ring file: other names, other content, links, d
     _ = platform.close(file);
     try testing.expectEqual(0, ring_file.clean(place.path()));
 
-    // One that its maker had not yet filled, and one whose file is a ring.
-    const empty = try place.file(&link_buffer, "1-1-5");
-    _ = platform.close(platform.createFile(empty));
+    // One whose file is a ring.
     const dead = try place.file(&link_buffer, "1-1-6");
     try testing.expectEqual(0, platform.rename(forged, dead));
-    try testing.expectEqual(2, ring_file.clean(place.path()));
+    try testing.expectEqual(1, ring_file.clean(place.path()));
     for (names ++ [_][]const u8{ "1-1-1", "1-1-2", "1-1-4" }) |name| {
         try testing.expectEqual(0, platform.unlink(try place.file(&link_buffer, name)));
     }
@@ -491,6 +551,73 @@ test "clean leaves what is not a ring file: other names, other content, links, d
     try testing.expectEqual(before, countDescriptors());
     try testing.expectEqual(platform.errno.no_entry, ring_file.clean("/dev/shm/qlaster-no-such-directory"));
     try testing.expectEqual(codeOf(.bad_argument), ring_file.clean("\x00"));
+}
+
+test "clean leaves files that are named like dates, unless all of what they are is a ring's" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("dates");
+    defer place.deinit();
+    const magic = layout.shaq_magic;
+    const v2 = layout.shaq_version_2;
+    const v3 = layout.shaq_version_3;
+    const Case = struct { u64, u64, u32, u32, Code }; // size, magic, version, mask, how many are removed
+    for ([_]Case{
+        .{ 20, 0, 0, 0, 0 },
+        .{ 100, 0, 0, 0, 0 },
+        .{ 320, 0, 0, 0, 0 },
+        .{ 320 + 32, 0, 0, 0, 0 },
+        .{ 320 + 65, 0, 0, 0, 0 },
+        .{ 4096, 0, 0, 0, 0 },
+        .{ 320 + 4096, 0, 1, 0, 0 },
+        .{ 320 + 4096, 0, 0, 0, 1 },
+        .{ 320 + 64, 0, 0, 0, 1 },
+        .{ 16, magic, v2, 63, 0 },
+        .{ 320 + 64, magic, v2, 62, 0 },
+        .{ 320 + 64, magic, v2, 127, 0 },
+        .{ 320 + 64, magic, v2 + 1, 63, 0 },
+        .{ 320 + 128, magic, v2, 63, 0 },
+        .{ 320 + 64, magic, v3, 63, 0 },
+        .{ 320 + 64, magic + 1, v2, 63, 0 },
+        .{ 320 + 64, magic, v2, 63, 1 },
+        .{ 384 + 64, magic, v3, 63, 1 },
+    }) |case| {
+        const size, const first, const version, const mask, const removed = case;
+        var buffer: [128]u8 = undefined;
+        var name_buffer: [128]u8 = undefined;
+        const forged = try forge(&place, &buffer, @intCast(size), first, version, mask);
+        const name = try place.file(&name_buffer, "2024-10-15");
+        try testing.expectEqual(0, platform.rename(forged, name));
+        testing.expectEqual(removed, ring_file.clean(place.path())) catch |failed| {
+            std.debug.print("{any}\n", .{case});
+            return failed;
+        };
+        try testing.expectEqual(removed == 0, exists(name));
+        _ = platform.unlink(name);
+    }
+}
+
+test "clean removes an empty file only if its maker is known to be dead, and in no directory that was named to us" {
+    if (!is_linux) return error.SkipZigTest;
+    const place: Place = try .init("empty");
+    defer place.deinit();
+    const pid = linux.fork();
+    if (pid == 0) linux.exit_group(0);
+    _ = waitFor(@intCast(pid));
+    var own_buffer: [128]u8 = undefined;
+    const own = try std.fmt.bufPrintSentinel(&own_buffer, "{s}/qlaster-{d}", .{ place.path(), pid }, 0);
+    try testing.expectEqual(0, platform.makeDirectory(own));
+    for ([_][]const u8{ place.path(), own }) |directory| {
+        for ([_]i32{ 1, @intCast(pid) }) |maker| {
+            var buffer: [128]u8 = undefined;
+            const path = try std.fmt.bufPrintSentinel(&buffer, "{s}/{d}-1-5", .{ directory, maker }, 0);
+            _ = platform.close(platform.createFile(path));
+            const is_removed = directory.ptr == own.ptr and maker != 1 and platform.inFirstPidNamespace();
+            try testing.expectEqual(@intFromBool(is_removed), ring_file.clean(directory));
+            try testing.expectEqual(!is_removed, exists(path));
+            _ = platform.unlink(path);
+        }
+    }
+    try testing.expectEqual(0, platform.removeDirectory(own));
 }
 
 test "clean without a directory: what dead senders left in the default place, directory and all; a live one's stays" {

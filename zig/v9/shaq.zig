@@ -10,6 +10,9 @@ const frame = @import("frame.zig");
 const copy = @import("../copy.zig").copy;
 
 const prefix_size = @sizeOf(u32);
+/// What one `poll` does at most, for frames that may all be in vain: a ring can be full of ones that can't be decoded.
+const skipped_max = 4096;
+const decompressed_max = 16 * 1024 * 1024; // and one frame more
 
 /// Where the bytes begin, by the version of the ABI.
 pub fn headerSize(version: u32) usize {
@@ -39,6 +42,14 @@ pub const Producer = struct {
         producer.publish(size);
     }
 
+    /// Where `size` bytes can be written in one piece, to be published by `publish` then; null if they would wrap.
+    pub inline fn claimPiece(producer: *Producer, size: usize) PushError!?[*]u8 {
+        const offset: usize = @intCast(producer.position & (producer.capacity - 1));
+        if (size > producer.capacity - offset) return null;
+        try producer.claim(size);
+        return producer.data + offset;
+    }
+
     /// The close sentinel, if there is room for it.
     pub fn close(producer: *Producer) PushError!void {
         try producer.claim(prefix_size);
@@ -48,14 +59,16 @@ pub const Producer = struct {
         producer.publish(prefix_size);
     }
 
-    fn claim(producer: *Producer, size: usize) PushError!void {
+    inline fn claim(producer: *Producer, size: usize) PushError!void {
         if (size > producer.capacity) return error.TooLarge;
-        if (producer.used() > producer.capacity - size) {
-            try producer.sync();
-            if (producer.used() > producer.capacity - size) return error.Full;
-        }
+        if (producer.used() > producer.capacity - size) try producer.makeRoom(size);
         // Monotonic: only for joiners and recovery; a lone producer's consumer never reads it.
         producer.header.producer_reservation.store(producer.position + size, .monotonic);
+    }
+
+    noinline fn makeRoom(producer: *Producer, size: usize) PushError!void {
+        try producer.sync();
+        if (producer.used() > producer.capacity - size) return error.Full;
     }
 
     pub fn used(producer: *const Producer) u64 {
@@ -77,7 +90,8 @@ pub const Producer = struct {
         if (first < bytes.len) copy(producer.data, bytes[first..]);
     }
 
-    fn publish(producer: *Producer, size: usize) void {
+    /// One whole frame, written behind what was published before.
+    pub inline fn publish(producer: *Producer, size: usize) void {
         producer.position += size;
         // Release: pairs with the consumer's acquire load (shaq's step C2, `Consumer.poll`). One store for a whole frame.
         producer.header.producer_publication.store(producer.position, .release);
@@ -113,7 +127,8 @@ pub const Consumer = struct {
     undecodable: u64 = 0,
     is_closed: bool = false,
 
-    pub const PollError = error{ PeerCorrupt, EndOfStream };
+    /// `WouldBlock`: nothing yet, but more is there: it has done what one call may do.
+    pub const PollError = error{ PeerCorrupt, EndOfStream, WouldBlock };
 
     /// Goes on where the last consumer stopped: at 0 in a new ring. What lies at its cursors is the other side's word.
     pub fn start(header: *layout.ShaqHeader, base: [*]u8, data_offset: u32, capacity: u64, scratch: frame.Scratch) Consumer {
@@ -136,7 +151,13 @@ pub const Consumer = struct {
         try consumer.refresh();
         consumer.scratch.reset();
         var count: u32 = 0;
+        var is_cut = false;
+        const skipped_end = consumer.undecodable + skipped_max;
         while (count < out.len and !consumer.is_closed and consumer.cursor != consumer.publication_cached) {
+            if (consumer.undecodable >= skipped_end or consumer.scratch.decompressed > decompressed_max) {
+                is_cut = true;
+                break;
+            }
             const taken = consumer.take(&out[count]) catch |err| {
                 if (count == 0) return err;
                 break; // what came before it is good
@@ -147,8 +168,9 @@ pub const Consumer = struct {
             consumer.giveBack(consumer.skipped_bytes);
             consumer.skipped_bytes = 0;
         }
-        if (count == 0 and consumer.is_closed and out.len > 0) return error.EndOfStream;
-        return count;
+        if (count > 0 or out.len == 0) return count;
+        if (is_cut) return error.WouldBlock;
+        return if (consumer.is_closed) error.EndOfStream else 0;
     }
 
     fn refresh(consumer: *Consumer) error{PeerCorrupt}!void {
@@ -164,9 +186,7 @@ pub const Consumer = struct {
     fn take(consumer: *Consumer, record: *layout.PollRecord) error{PeerCorrupt}!?bool {
         const left = consumer.publication_cached - consumer.cursor;
         if (left < prefix_size) return error.PeerCorrupt;
-        var prefix: [prefix_size]u8 = undefined;
-        consumer.read(consumer.cursor, &prefix);
-        const length = std.mem.readInt(u32, &prefix, .little);
+        const length = consumer.readPrefix();
         if (length == layout.v9_sentinel) {
             consumer.is_closed = true;
             consumer.skip(prefix_size);
@@ -205,6 +225,18 @@ pub const Consumer = struct {
         errdefer consumer.scratch.used = mark;
         consumer.read(consumer.cursor + prefix_size, piece);
         return frame.describe(piece, consumer.scratch.offsetOf(piece), .private, &consumer.scratch, record);
+    }
+
+    inline fn readPrefix(consumer: *const Consumer) u32 {
+        const offset: usize = @intCast(consumer.cursor & (consumer.capacity - 1));
+        if (consumer.capacity - offset >= prefix_size) {
+            // One move. Volatile: it is looked at more than once, and must not be read more than once.
+            const word: *align(1) const volatile u32 = @ptrCast(consumer.base + consumer.data_offset + offset);
+            return std.mem.littleToNative(u32, word.*);
+        }
+        var prefix: [prefix_size]u8 = undefined;
+        consumer.read(consumer.cursor, &prefix);
+        return std.mem.readInt(u32, &prefix, .little);
     }
 
     /// Each byte is read once; what is done with them happens in `out`.
@@ -397,6 +429,75 @@ test "what can't be decoded is skipped and given back with its neighbour, or alo
     try consumer.release(32);
     try testing.expectEqual(0, try consumer.poll(&records));
     try testing.expectEqual([4]u64{ 38, 38, 38, 38 }, ring.words());
+}
+
+test "frames that can't be decoded are skipped in portions, and what is behind them comes" {
+    const version = layout.shaq_version_2;
+    const capacity = 64 * 1024;
+    const ring = try TestRing.create(capacity, version);
+    defer ring.free();
+    var producer = ring.producer(version);
+    var consumer = ring.consumer(version);
+    var records: [8]layout.PollRecord = undefined;
+    const empty = (capacity - 22) / prefix_size; // all zero: frames of no bytes
+    for (0..empty) |_| try producer.push("", "");
+    try producer.push(&slotBody(1), "");
+    for (1..empty / skipped_max + 1) |round| {
+        try testing.expectError(error.WouldBlock, consumer.poll(&records));
+        try testing.expect(consumer.hasMore());
+        try testing.expectEqual(round * skipped_max, consumer.undecodable);
+        try testing.expectEqual(round * skipped_max * prefix_size, ring.words()[3]); // the room is given back
+    }
+    try testing.expectEqual(1, try consumer.poll(&records));
+    try testing.expectEqual(empty, consumer.undecodable);
+    try consumer.release(records[0].ring_bytes);
+    try testing.expectEqual(0, try consumer.poll(&records));
+    try testing.expect(!consumer.hasMore());
+
+    // A portion that ends with the ring, and the sentinel.
+    for (0..skipped_max) |_| try producer.push("", "");
+    try testing.expectEqual(0, try consumer.poll(&records));
+    for (0..skipped_max) |_| try producer.push("", "");
+    try producer.close();
+    try testing.expectError(error.WouldBlock, consumer.poll(&records));
+    try testing.expectError(error.EndOfStream, consumer.poll(&records));
+    try testing.expectEqual(consumer.cursor, consumer.released);
+}
+
+test "what is decompressed in vain counts too" {
+    const version = layout.shaq_version_2;
+    const scratch_size = 2 * frame.scratch_bytes_min;
+    const memory = try testing.allocator.alignedAlloc(u8, .@"64", 320 + 65536 + scratch_size);
+    defer testing.allocator.free(memory);
+    @memset(memory[0 .. 320 + 65536], 0);
+    const ring: TestRing = .{ .memory = memory, .header = @ptrCast(memory.ptr), .capacity = 65536 };
+    var producer = ring.producer(version);
+    const scratch: frame.Scratch = .{ .memory = memory[320 + 65536 ..], .base_offset = 320 + 65536 };
+    var consumer: Consumer = .start(ring.header, memory.ptr, 320, ring.capacity, scratch);
+    var head = std.mem.zeroes(layout.V9Account);
+    head.version = 9;
+    head.tag = @backingInt(layout.V9Tag.account);
+    head.flags = layout.v9_flag_lz4;
+    std.mem.writeInt(u32, &head.raw_length, layout.payload_bytes_max, .little);
+    std.mem.writeInt(u32, &head.wire_length, 3, .little);
+    for (0..5) |_| try producer.push(std.mem.asBytes(&head), "\x00\x00\x00");
+    try producer.push(&slotBody(1), "");
+    var records: [8]layout.PollRecord = undefined;
+    try testing.expectError(error.WouldBlock, consumer.poll(&records));
+    try testing.expectEqual(2, consumer.undecodable);
+    try testing.expectError(error.WouldBlock, consumer.poll(&records));
+    try testing.expectEqual(1, try consumer.poll(&records));
+    try testing.expectEqual(5, consumer.undecodable);
+    // In front of what is good they end the batch, and nothing is lost.
+    try consumer.release(records[0].ring_bytes);
+    try producer.push(&slotBody(1), "");
+    for (0..3) |_| try producer.push(std.mem.asBytes(&head), "\x00\x00\x00");
+    try producer.push(&slotBody(2), "");
+    try testing.expectEqual(1, try consumer.poll(&records));
+    try consumer.release(records[0].ring_bytes);
+    try testing.expectEqual(1, try consumer.poll(&records));
+    try consumer.release(records[0].ring_bytes);
+    try testing.expectEqual([4]u64{ consumer.cursor, consumer.cursor, consumer.cursor, consumer.cursor }, ring.words());
 }
 
 test "random frames through small rings, in pieces: bytes and order hold" {
