@@ -31,8 +31,12 @@ import type { V9Slot } from "./slot.ts";
 const NOTHING = new Uint8Array(0);
 /** Keys that one connection adds in one turn of the event loop: a few milliseconds at most. */
 const KEYS_PER_TURN = 4096;
-/** Turns of the event loop in which the end of a socket that is closed already is seen: Deno takes three, Bun one. */
+/**
+ * How often room for a slot is looked for: the end of a socket that is closed already has to get through the event loop,
+ * which takes Deno three turns, and either runtime more on a busy machine. The later ones take a millisecond each.
+ */
 const TURNS_FOR_ROOM = 16;
+const LOOKS_FOR_ROOM = 36;
 
 /** A slot just made, and how its consumer finds it. */
 export interface OpenedSlot {
@@ -72,6 +76,10 @@ function textOf(error: unknown): string {
 
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
+}
+
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 1));
 }
 
 /** Work that may have to wait: it yields what for. Without that it is done at once. */
@@ -277,7 +285,7 @@ export class V9Peer implements HalfReader {
   *#open(request: SubscribeKeys, receivedAt: number): Work {
     // The announcement goes out in one piece, so behind nothing that waits for room.
     while (!this.#link.isSent && !this.#link.hasFailed) yield this.#sent();
-    for (let i = 0; i < TURNS_FOR_ROOM && !this.#events.hasRoom(this); i++) yield turn();
+    for (let i = 0; i < LOOKS_FOR_ROOM && !this.#events.hasRoom(this); i++) yield i < TURNS_FOR_ROOM ? turn() : pause();
     const opened = this.#tryOpen(request.token === undefined);
     if (typeof opened === "string") return this.close("evicted", opened);
     const { slot, path, wakeFd } = opened;
