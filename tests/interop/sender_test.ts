@@ -927,7 +927,7 @@ guarded("where no ring file can be made there is no sender, and the error says w
       "SYSTEM",
       /Cannot create a ring of 65536 bytes in ".*" \(not a directory .*ringDir/,
     ],
-    [temporary.at("open"), "SENDER_DIRECTORY_UNSAFE", /others may write to the directory.* v9\.ringDirectory$/],
+    [temporary.at("open"), "SENDER_DIRECTORY_UNSAFE", /others may write to it or to a directory above.* v9\.ringDirectory$/],
   ] as const;
   for (const [ringDirectory, code, message] of cases) {
     for (const ring of ["file", "memfd"] as const) {
