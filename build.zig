@@ -1,4 +1,4 @@
-//! Steps: (install) the library for this machine; `test`; `stress`; `abi` (writes src/native/abi.generated.ts);
+//! Steps: (install) the library for this machine; `test`; `stress`; `bench-index`; `bench-pool`; `abi` (writes src/native/abi.generated.ts);
 //! `cross` (every platform that we support, without running anything); `embed` (`cross`, and what the package ships of
 //! it: src/native/embedded/).
 
@@ -42,6 +42,34 @@ pub fn build(b: *std.Build) void {
     const run_stress = b.addRunArtifact(stress);
     run_stress.addPassthruArgs();
     b.step("stress", "Two processes pass frames through one ring: -- [frames] [seed]").dependOn(&run_stress.step);
+
+    const bench_module = b.createModule(.{
+        .root_source_file = b.path("zig/stress/index_bench.zig"),
+        .target = target,
+        // A bench of Debug code answers nobody's question.
+        .optimize = if (optimize == .debug) .safe else optimize,
+        .strip = true,
+        .single_threaded = false,
+        .imports = &.{.{ .name = "qlaster", .module = addRoot(b, target, if (optimize == .debug) .safe else optimize, lz4) }},
+    });
+    const run_bench = b.addRunArtifact(b.addExecutable(.{ .name = "index-bench", .root_module = bench_module }));
+    run_bench.addPassthruArgs();
+    b.step("bench-index", "What a lookup in the filter index costs: -- [keys] [runs]").dependOn(&run_bench.step);
+
+    const bench_pool = b.addExecutable(.{
+        .name = "bench-pool",
+        .root_module = b.createModule(.{
+            .root_source_file = b.path("zig/stress/pool_bench.zig"),
+            .target = target,
+            .optimize = .safe, // what is shipped, whatever the rest is built as
+            .strip = true,
+            .single_threaded = false,
+            .imports = &.{.{ .name = "qlaster", .module = addRoot(b, target, .safe, lz4) }},
+        }),
+    });
+    const run_bench_pool = b.addRunArtifact(bench_pool);
+    run_bench_pool.addPassthruArgs();
+    b.step("bench-pool", "What the pool costs, and whether it crumbles: -- [rounds [allocations]]").dependOn(&run_bench_pool.step);
 
     addCross(b, lz4, stay);
 }

@@ -18,25 +18,42 @@ export {
   type ConsumerTimings,
   setupConsumer,
 } from "./src/stream/consumer.ts";
-export type { ConsumerOptions } from "./src/stream/consumer_options.ts";
+export type { ConsumerOptions, Freshness, OverflowPolicies, StaleEvent } from "./src/stream/consumer_options.ts";
+export type { FilterKeysEdit } from "./src/stream/named_filters.ts";
+export type { Backlog } from "./src/stream/reader.ts";
 export type { ProtocolChoice } from "./src/stream/dial.ts";
 export type { IdleStrategy } from "./src/stream/idle.ts";
 export type {
   AccountCopy,
   AccountView,
   Delivery,
+  FilterMarkCopy,
+  FilterMarkView,
   FrameView,
+  GapCopy,
   GapView,
+  LeftCopy,
+  LeftView,
+  Matched,
   SlotCopy,
   SlotView,
   TransactionCopy,
   TransactionView,
   UpdateView,
 } from "./src/stream/view.ts";
+export type {
+  AccountFilter,
+  DataSlice,
+  LamportsRange,
+  Memcmp,
+  NamedFilter,
+  SlotFilter,
+  TransactionFilter,
+} from "./src/wire/filters.ts";
 export { ERRORS, isQlasterError, QlasterError, type QlasterErrorCode, type QlasterErrorOptions } from "./src/errors.ts";
 export { addressFromBytes, bytesFromAddress } from "./src/address.ts";
 export { load, type LoadOptions } from "./src/native/load.ts";
-export { SLOT_STATUSES } from "./src/types.ts";
+export { OVERFLOW_POLICIES, SLOT_STATUSES } from "./src/types.ts";
 export type {
   AccountUpdate,
   Address,
@@ -46,6 +63,7 @@ export type {
   ConsumerInfo,
   EncodedString,
   EndReason,
+  OverflowPolicy,
   ReadonlyUint8Array,
   RefusedEvent,
   SlotCounts,

@@ -11,6 +11,8 @@ import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import type { Bench, BenchContext } from "./bench.ts";
+import { fanout } from "./fanout.ts";
+import { fanoutLoad } from "./fanout_load.ts";
 import { ffiCall } from "./ffi_call.ts";
 import { handshake } from "./handshake.ts";
 import { describeMachine } from "./machine.ts";
@@ -23,7 +25,7 @@ import { ringThroughput } from "./ring_throughput.ts";
 import { v9Ring } from "./v9_ring.ts";
 import { killAll } from "./worker.ts";
 
-const BENCHES: readonly Bench[] = [ringThroughput, ringLatency, handshake, ffiCall, peers, v9Ring];
+const BENCHES: readonly Bench[] = [ringThroughput, ringLatency, handshake, ffiCall, fanout, fanoutLoad, peers, v9Ring];
 
 const USAGE = `Usage: ./dev bench [name ...] [--quick] [--json]
 

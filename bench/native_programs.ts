@@ -24,10 +24,12 @@ const built = new Map<string, Program>();
 export function floorProgram(quick: boolean): Program {
   const zig = zigExecutable();
   if (zig === undefined) return { missing: "there is no zig" };
+  const lz4 = lz4Folder();
+  if (lz4 === undefined) return { missing: "there is no source of LZ4" };
   return build("floor", quick, ["bench/native", "zig"], zig, [
     "build-exe",
     ...["-O", "ReleaseSafe", "-lc", "--dep", "qlaster", "-Mroot=bench/native/main.zig"],
-    ...["-O", "ReleaseSafe", "-Mqlaster=zig/root.zig"],
+    ...["-O", "ReleaseSafe", `-I${lz4}`, "-cflags", ...LZ4_FLAGS, "--", join(lz4, "lz4.c"), "-Mqlaster=zig/root.zig"],
     ...["--cache-dir", ".zig-cache", `-femit-bin=${join(OUT, "floor")}`],
   ]);
 }
@@ -73,6 +75,21 @@ function isFresh(path: string, sources: readonly string[]): boolean {
     readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
       .every((file) => statSync(join(ROOT, folder, file)).mtimeMs <= builtAt)
   );
+}
+
+/** Nothing of it counts here but that the library links: build.zig says what each flag is for. */
+const LZ4_FLAGS: readonly string[] = [
+  ...["-O3", "-DLZ4_FREESTANDING=1", "-DLZ4LIB_VISIBILITY=", "-fvisibility=hidden"],
+  ...["memcpy", "memmove", "memset"].map((name) => `-DLZ4_${name}=__builtin_${name}`),
+  ...["-fno-sanitize=undefined", "-fno-stack-protector"],
+];
+
+/** Where `./dev` says that it is; else the one in .tools/. */
+function lz4Folder(): string | undefined {
+  const tools = join(ROOT, ".tools");
+  const installed = existsSync(tools) ? readdirSync(tools).filter((name) => name.startsWith("lz4-")) : [];
+  const candidates = [process.env.QLASTER_LZ4, ...installed.map((name) => join(tools, name))];
+  return candidates.find((folder) => folder !== undefined && existsSync(join(folder, "lz4.c")));
 }
 
 /** The one that `./dev` uses: on PATH, or in .tools/. */

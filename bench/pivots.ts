@@ -31,6 +31,19 @@ export const TABLES: Readonly<Record<string, (records: readonly BenchRecord[]) =
   handshake: (records) => tableFromRecords(records.filter(({ name }) => name.startsWith("handshake"))),
   ffi: (records) => pivot(records, /^ffi (\w+): (.*)$/, ([, column, row]) => ({ row: row!, column: column! }), value),
   peers: (records) => pivot(records, /^(our ring|Unix|pipe|Worker|zeromq|Rust)(.*), ([^,]+)$/, peerPlace, value),
+  "fanout-sender": (records) =>
+    tableFromRecords(records.filter(({ name }) => /^fanout (10 consumers, 165 B|peer )/.test(name))),
+  "fanout-consumers": (records) =>
+    pivot(records, /^fanout (165 B in rings of .*|.* in the pool), (.*) consumers$/, rowThenColumn, value),
+  "fanout-threshold": (records) =>
+    pivot(
+      records,
+      /^fanout threshold (\d+ B), (\d+ consumers), rings of (.*), in the (ring|pool), (.*)$/,
+      thresholdPlace,
+      value,
+    ),
+  "fanout-index": (records) => tableFromRecords(records.filter(({ name }) => name.startsWith("fanout an update that"))),
+  "fanout-load": (records) => tableFromRecords(records.filter(({ name }) => name.startsWith("load "))),
   "v9-push": (records) => pivot(records, /^v9 ([^,]*), (\w+) to \2, push$/, v9Place, withRatio),
   "v9-pop": (records) => pivot(records, /^v9 ([^,]*), (\w+) to \2, pop$/, v9Place, withRatio),
   "v9-pairs": (records) => pivot(records, /^v9 ([^,]*), (\w+ to \w+), end to end$/, v9Place, withRatio),
@@ -51,6 +64,10 @@ function peerPlace([, start, rest, column]: readonly string[]): Place {
 /** `lean` is the crate with buffers that are kept, both in its column for one side and in that for the pair. */
 function v9Place([, row, column]: readonly string[]): Place {
   return { row: row!, column: column!.startsWith("lean") ? "rust, kept buffers" : column! };
+}
+
+function thresholdPlace([, bytes, consumers, ring, where, side]: readonly string[]): Place {
+  return { row: `${side}, rings of ${ring}, ${consumers}, in the ${where}`, column: bytes! };
 }
 
 function pivot(

@@ -32,6 +32,10 @@ export const ERRORS = {
     "Others may write to the socket's directory and replace the socket",
     "use a private directory, or one with the sticky bit such as /tmp",
   ],
+  SENDER_CONGESTED: [
+    "A consumer that may stop the sender has no room",
+    'await sender.drained(), then go on; or do not permit the policy "block" (option policies)',
+  ],
   SENDER_CLOSED: ["The sender is closed", "create a new one with setupSender"],
   CONNECT_NO_SENDER: ["No sender listens at the path", "start the sender first, or check the path"],
   CONNECT_REFUSED: ["The sender refused the connection", "see the message: it is the sender's own"],
@@ -59,6 +63,11 @@ export const ERRORS = {
     "A control message of wire version 9 is longer than its limit",
     "send fewer keys at a time; if it was received, restart the other side: it is buggy or hostile",
   ],
+  V9_UNSUPPORTED: [
+    "The sender speaks wire version 9, which has no such request",
+    "subscribe to more and leave out what is not wanted as you read; to ask for less, connect anew; or have a sender of " +
+    "this library",
+  ],
   V9_VERSION: ["The bytes are of another wire version than 9", "check that both sides speak wire version 9"],
   V9_TAG: ["The message is not of a kind that may stand here", "check which side and channel the bytes are from"],
   V9_MALFORMED: ["A message of wire version 9 contradicts itself", "check who made it: lengths, flags and tokens"],
@@ -83,6 +92,8 @@ export type QlasterErrorCode = keyof typeof ERRORS;
 
 /** What an error says besides its message: see the fields of {@linkcode QlasterError}. */
 export interface QlasterErrorOptions {
+  /** How many updates of the batch went out before. */
+  readonly published?: number | undefined;
   /** What went wrong below. */
   readonly cause?: unknown;
   /** {@linkcode QlasterError.reason} */
@@ -103,6 +114,8 @@ export class QlasterError extends Error {
   readonly code: QlasterErrorCode;
   /** Why the connection ended, for `CONNECTION_LOST`. */
   readonly reason: EndReason | undefined;
+  /** How many updates of the batch went out before, for `SENDER_CONGESTED`. */
+  readonly published: number | undefined;
   /** What was there: a version, a tag, a length in bytes. For `V9_VERSION`, `V9_TAG`, `V9_…_TOO_LARGE`. */
   readonly found: number | undefined;
   /** What should have been there instead, as the original says it: for `V9_VERSION` and `V9_TAG`. */
@@ -118,6 +131,7 @@ export class QlasterError extends Error {
     );
     this.code = code;
     this.reason = options.reason;
+    this.published = options.published;
     this.found = options.found;
     this.expected = options.expected;
     this.max = options.max;
@@ -132,6 +146,7 @@ export function isQlasterError(value: unknown, code?: QlasterErrorCode): value i
 
 const CODE_OF_STATUS: Partial<Record<number, QlasterErrorCode>> = {
   [Status.peerCorrupt]: "RING_PEER_CORRUPT",
+  [Status.filtersLimit]: "SUBSCRIBE_REFUSED",
   [Status.badMagic]: "REGION_REFUSED",
   [Status.badVersion]: "REGION_REFUSED",
   [Status.badSize]: "REGION_REFUSED",

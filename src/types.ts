@@ -81,6 +81,10 @@ export interface AccountUpdate {
   readonly lossy?: boolean;
   /** When the source saw it: nanoseconds since the Unix epoch, 0n if unknown (the default). */
   readonly sourceNs?: bigint;
+  /**
+   * Counts the sources of a sender, 0 to 2^32 - 1: versions of a later one are newer, whatever their slots. Default 0.
+   */
+  readonly sourceEpoch?: number;
 }
 
 /** One executed transaction. */
@@ -141,6 +145,28 @@ export interface SlotCounts {
   /** Transactions, likewise. */
   readonly transactionsLost: number;
 }
+
+/** What happens to a consumer whose ring is full, as far as its sender permits it. */
+export type OverflowPolicy =
+  /** Its connection ends with the reason "slow-consumer" (the default, as in the original). */
+  | "disconnect"
+  /** The update is lost, and the next frame says so. */
+  | "drop-newest"
+  /** What it has not read is skipped; the newest updates wait for it at the sender. */
+  | "drop-oldest"
+  /** Updates wait for it at the sender, of each account the newest. */
+  | "conflate"
+  /** The sender publishes nothing until it has room. */
+  | "block";
+
+/** Every {@linkcode OverflowPolicy}, at the index that stands for it on the wire. */
+export const OVERFLOW_POLICIES: readonly OverflowPolicy[] = [
+  "disconnect",
+  "drop-newest",
+  "drop-oldest",
+  "conflate",
+  "block",
+];
 
 /** What a consumer asks for. Accounts match by key OR by owner; an empty list matches nothing; slots always come. */
 export interface Subscription {
@@ -211,10 +237,18 @@ export interface ConsumerInfo {
   readonly transactions: boolean;
   /** Its ring: size, and bytes between the sender's cursor and its own. */
   readonly ring: { readonly capacityBytes: number; readonly usedBytes: number };
+  /** What happens when its ring is full. */
+  readonly policy: OverflowPolicy;
+  /** What waits for it at the sender, for want of room in its ring. */
+  readonly waiting: { readonly frames: number; readonly bytes: number };
+  /** Bytes of the sender's pool that frames in its ring hold. */
+  readonly poolBytes: number;
   /** Frames handed to this connection. */
   readonly frames: number;
   /** Matching updates that this connection did not get. */
   readonly lost: number;
+  /** Those of them that a newer value of the same account replaced. */
+  readonly conflated: number;
   /** Whether it sleeps until the next frame. */
   readonly parked: boolean;
 }

@@ -63,6 +63,10 @@ pub const ProducerEnd = struct {
             .parked = if (end.ring.isParked()) 1 else 0,
             .wakes = @floatFromInt(end.wakes),
             .lost_pending = @floatFromInt(end.ring.lost),
+            .producer_ordinal = @floatFromInt(end.ring.ordinal),
+            .consumer_ordinal = 0,
+            .newest_slot = 0,
+            .oldest_us = 0,
         };
         return code;
     }
@@ -92,11 +96,16 @@ pub fn spinOn(consumer: anytype, budget_us: u32) Code {
 pub const ConsumerEnd = struct {
     regions: region.Regions,
     ring: ring.Consumer,
+    /// The sender's wake; set where the sender may wait for room.
+    wake: ?Wake = null,
 
-    /// Takes over both descriptors, whatever the outcome.
-    pub fn join(ring_fd: i32, page_fd: i32, capacity_bytes: u32, uid: u32, out: *ConsumerEnd) Code {
+    /// Takes over all descriptors, whatever the outcome.
+    pub fn join(ring_fd: i32, page_fd: i32, pool: ?region.PoolDescriptor, capacity_bytes: u32, uid: u32, out: *ConsumerEnd) Code {
         var regions: region.Regions = undefined;
-        const code = region.join(ring_fd, page_fd, capacity_bytes, uid, &regions);
+        const code = region.join(ring_fd, page_fd, pool, capacity_bytes, uid, &regions);
+        if (pool) |given| if (given.fd >= 0) {
+            _ = platform.closeForeign(given.fd);
+        };
         if (ring_fd >= 0) _ = platform.closeForeign(ring_fd);
         if (page_fd >= 0) _ = platform.closeForeign(page_fd);
         if (code < 0) return code;
@@ -107,9 +116,16 @@ pub const ConsumerEnd = struct {
                 .page = regions.page(),
                 .data = regions.data(),
                 .capacity = regions.capacity_bytes,
+                .pool_bytes = regions.pool_bytes,
             },
         };
         return 0;
+    }
+
+    /// Tells the sender that there is room, if it waits for some. Call after a release.
+    pub fn notifyIfAwaited(end: *ConsumerEnd) void {
+        const wake = end.wake orelse return;
+        if (end.ring.shouldNotify()) _ = wake.notify();
     }
 
     /// Waits for a frame without giving up the thread, for at most `budget_us`. 1: there is one; 0: not yet.
@@ -128,11 +144,16 @@ pub const ConsumerEnd = struct {
             .parked = @floatFromInt(end.ring.epoch % 2),
             .wakes = 0,
             .lost_pending = 0,
+            .producer_ordinal = @floatFromInt(end.ring.header.producer_ordinal.load(.monotonic)),
+            .consumer_ordinal = @floatFromInt(end.ring.ordinal),
+            .newest_slot = @floatFromInt(end.ring.header.newest_slot.load(.monotonic)),
+            .oldest_us = @as(f64, @floatFromInt(end.ring.oldestNs())) / std.time.ns_per_us,
         };
         return 0;
     }
 
     pub fn destroy(end: *ConsumerEnd) void {
+        if (end.wake) |wake| wake.destroy();
         end.regions.unmap();
     }
 };

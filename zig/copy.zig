@@ -2,8 +2,9 @@
 
 const builtin = @import("builtin");
 
-/// From this many bytes on, x86's `rep movsb` beats the vector loop by a tenth; below, it loses (docs/adr/0003).
-const string_copy_min = 32 * 1024;
+/// From this many bytes on, x86's `rep movsb` beats the vector loop: by a tenth to a seventh into memory that nobody else has in
+/// a cache, and several times into lines that a reader on another core had before; below, it loses (docs/adr/0003).
+const string_copy_min = 4 * 1024;
 
 /// `source` and `target` never overlap: one is private memory, the other a ring.
 pub inline fn copy(target: [*]u8, source: []const u8) void {

@@ -12,9 +12,11 @@ const ring = @import("ring.zig");
 const wake = @import("wake.zig");
 const connection = @import("connection.zig");
 const v9 = @import("v9/ends.zig");
+const Engine = @import("engine.zig").Engine;
 const v9_frame = @import("v9/frame.zig");
 const v9_shaq = @import("v9/shaq.zig");
 const v9_ring_file = @import("v9/ring_file.zig");
+const filter_program = @import("filter_program.zig");
 const Link = @import("link.zig").Link;
 const Listener = @import("listener.zig").Listener;
 const Status = layout.Status;
@@ -202,23 +204,34 @@ export fn qlaster_ring_create(
     };
 }
 
-/// Gives the ring the consumer's wake: a duplicate, so that the handle stays good for messages on the link.
+/// Gives the producer's end the consumer's wake, or the consumer's end that of a sender which may wait for room: a
+/// duplicate, so that the handle stays good for messages on the link.
 export fn qlaster_ring_attach(handle: u32, wake_handle: u32) Code {
-    const end = handles.pin(handle, .producer) orelse return codeOf(.bad_handle);
-    defer handles.unpin(handle);
     const opened = handles.pin(wake_handle, .wake) orelse return codeOf(.bad_handle);
     defer handles.unpin(wake_handle);
-    if (end.wake != null) return codeOf(.bad_argument);
-    const own = platform.duplicate(opened.fd);
+    if (handles.pin(handle, .producer)) |end| {
+        defer handles.unpin(handle);
+        return attach(&end.wake, opened.fd);
+    }
+    const end = handles.pin(handle, .consumer) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    end.ring.is_awaited = true;
+    return attach(&end.wake, opened.fd);
+}
+
+fn attach(slot: *?wake.Wake, fd: i32) Code {
+    if (slot.* != null) return codeOf(.bad_argument);
+    const own = platform.duplicate(fd);
     if (own < 0) return own;
-    end.wake = .{ .fd = own };
+    slot.* = .{ .fd = own };
     return 0;
 }
 
-/// Takes both descriptors over, whatever the outcome.
-export fn qlaster_ring_join(ring_fd: i32, page_fd: i32, capacity_bytes: u32, uid: u32) Code {
+/// Takes all descriptors over, whatever the outcome. A pool of 0 bytes is none, and has no descriptor.
+export fn qlaster_ring_join(ring_fd: i32, page_fd: i32, pool_fd: i32, capacity_bytes: u32, pool_bytes: u32, uid: u32) Code {
     var end: connection.ConsumerEnd = undefined;
-    const code = connection.ConsumerEnd.join(ring_fd, page_fd, capacity_bytes, uid, &end);
+    const pool: ?region.PoolDescriptor = if (pool_bytes == 0) null else .{ .fd = pool_fd, .size = pool_bytes };
+    const code = connection.ConsumerEnd.join(ring_fd, page_fd, pool, capacity_bytes, uid, &end);
     if (code < 0) return code;
     return register(.{ .consumer = end }) orelse {
         end.destroy();
@@ -295,10 +308,13 @@ export fn qlaster_ring_offer(
 
 fn offerOne(producer: ?Producer, v9_outgoing: *v9.Outgoing, head: []align(8) const u8, tail: []const u8, publish_ns: u64) Code {
     switch (producer orelse return codeOf(.bad_handle)) {
-        .native => |end| end.ring.offer(head, tail, publish_ns) catch |err| return switch (err) {
-            error.Full => codeOf(.full),
-            error.TooLarge => codeOf(.too_large),
-            error.PeerCorrupt => codeOf(.peer_corrupt),
+        .native => |end| {
+            const frame: ring.Frame = .{ .head = head, .parts = &.{tail}, .publish_ns = publish_ns };
+            end.ring.offer(&frame) catch |err| return switch (err) {
+                error.Full => codeOf(.full),
+                error.TooLarge => codeOf(.too_large),
+                error.PeerCorrupt => codeOf(.peer_corrupt),
+            };
         },
         .v9 => |end| return end.offer(v9_outgoing, head, tail, publish_ns),
     }
@@ -336,7 +352,7 @@ const Pinned = struct {
     /// All cursors, one fence, then all epochs (design D6).
     fn commit(pinned: *const Pinned) void {
         for (pinned.ends[0..pinned.count]) |end| switch (end) {
-            .native => |producer| _ = producer.ring.commit(),
+            .native => |producer| _ = producer.ring.commit(0),
             .v9 => |producer| producer.commit(),
         };
         platform.storeLoadFence();
@@ -363,13 +379,6 @@ export fn qlaster_ring_commit(targets: ?[*]align(4) layout.OfferTarget, target_c
         for (some) |target| _ = pinned.add(target.ring);
         pinned.commit();
     }
-    return 0;
-}
-
-export fn qlaster_ring_abort(handle: u32) Code {
-    const end = handles.pin(handle, .producer) orelse return codeOf(.bad_handle);
-    defer handles.unpin(handle);
-    end.ring.abort();
     return 0;
 }
 
@@ -405,14 +414,26 @@ export fn qlaster_ring_poll(handle: u32, records: ?[*]align(4) layout.PollRecord
                 error.PeerCorrupt => codeOf(.peer_corrupt),
                 error.WouldBlock => codeOf(.would_block),
             };
+            // What was skipped may have been given back.
+            if (found == 0 and @TypeOf(end) == *connection.ConsumerEnd) end.notifyIfAwaited();
             return @intCast(found);
         },
     }
 }
 
+/// 0, or `revoked`: given back all the same, but payloads in the pool may not have been what they were.
 export fn qlaster_ring_release(handle: u32, size: u32) Code {
     switch (Consumer.pin(handle) orelse return codeOf(.bad_handle)) {
-        inline else => |end| {
+        .native => |end| {
+            defer handles.unpin(handle);
+            const is_revoked = end.ring.isRevoked();
+            end.ring.release(size) catch |err| return switch (err) {
+                error.BadArgument => codeOf(.bad_argument),
+            };
+            end.notifyIfAwaited();
+            return if (is_revoked) codeOf(.revoked) else 0;
+        },
+        .v9 => |end| {
             defer handles.unpin(handle);
             end.ring.release(size) catch |err| return switch (err) {
                 error.BadArgument => codeOf(.bad_argument),
@@ -467,6 +488,225 @@ export fn qlaster_ring_spin(handle: u32, budget_us: u32) Code {
             return connection.spinOn(&end.ring, budget_us);
         },
     }
+}
+
+// Fan-out
+
+export fn qlaster_fanout_create(options: ?*align(4) const layout.FanoutOptions) Code {
+    const given = options orelse return codeOf(.bad_argument);
+    const engine = Engine.create(.{
+        .seed = @bitCast(given.seed),
+        .keys_max = given.keys_max,
+        .keys_per_consumer_max = given.keys_per_consumer_max,
+        .pool_bytes = given.pool_bytes,
+        .pool_threshold = given.pool_threshold,
+        .tracked_max = given.tracked_max,
+        .guard = @fromBackingInt(@intCast(@min(given.guard, 2))),
+    }) catch |err| return codeOf(switch (err) {
+        error.OutOfMemory => .memory_limit,
+        error.BadArgument => .bad_argument,
+    });
+    return register(.{ .fanout = engine }) orelse {
+        engine.destroy();
+        return codeOf(.handles_exhausted);
+    };
+}
+
+/// A fan-out for the time of one call. Threads take turns (design D10).
+const Turn = struct {
+    handle: u32,
+    engine: *Engine,
+
+    fn begin(handle: u32) ?Turn {
+        const engine = (handles.pin(handle, .fanout) orelse return null).*;
+        engine.lock.acquire();
+        return .{ .handle = handle, .engine = engine };
+    }
+
+    fn over(turn: Turn) void {
+        turn.engine.lock.release();
+        handles.unpin(turn.handle);
+    }
+
+    /// A count, and in bit 30 whether there is an event to ask for.
+    fn result(turn: Turn, code: Code) Code {
+        return if (code >= 0 and turn.engine.events_count > 0) code | event_flag else code;
+    }
+};
+const event_flag = layout.fanout_event_flag;
+
+fn consumerId(number: u32) u16 {
+    return std.math.cast(u16, number) orelse std.math.maxInt(u16);
+}
+
+/// Takes a ring, of whichever kind, as a consumer. Returns its number, below 1024. Its handle stays good, and must be
+/// removed before it is closed for good.
+export fn qlaster_fanout_add(handle: u32, ring_handle: u32, options: ?*align(4) const layout.FanoutConsumer) Code {
+    const given = options orelse return codeOf(.bad_argument);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.add(ring_handle, .{
+        .policy = @fromBackingInt(given.policy),
+        .transaction_policy = @fromBackingInt(given.transaction_policy),
+        .statuses = given.statuses,
+        .backlog_bytes = given.backlog_bytes,
+        .pool_bytes = given.pool_bytes,
+        .seed = given.seed,
+    });
+}
+
+/// @param is_gone Its process is, so nobody reads the pool through it any longer.
+export fn qlaster_fanout_remove(handle: u32, id: u32, is_gone: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    turn.engine.remove(consumerId(id), is_gone != 0);
+    return 0;
+}
+
+/// What has to be done now and then: once a second, and after consumers left. 1: nothing is left to do.
+export fn qlaster_fanout_sweep(handle: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.result(if (turn.engine.sweep()) 1 else 0);
+}
+
+/// The descriptor of the pool, for a consumer: the caller's. `unsupported`: there is no pool.
+export fn qlaster_fanout_pool_fd(handle: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.poolDescriptor();
+}
+
+/// `body`: a FilterBody and what follows it, as it came over the link: checked here.
+export fn qlaster_fanout_edit(handle: u32, id: u32, body: ?[*]const u8, length: u32) Code {
+    const bytes = (body orelse return codeOf(.bad_argument))[0..length];
+    if (length < @sizeOf(layout.FilterBody)) return codeOf(.bad_argument);
+    const head: *align(1) const layout.FilterBody = @ptrCast(bytes.ptr);
+    const keys = bytes[@sizeOf(layout.FilterBody)..];
+    const accounts_size = @as(u64, head.account_count) * layout.address_size;
+    const owners_size = @as(u64, head.owner_count) * layout.address_size;
+    if (accounts_size + owners_size + head.program_length != keys.len) return codeOf(.bad_argument);
+    if (head.bit >= layout.filters_per_consumer_max) return codeOf(.bad_argument);
+    const owners_at: usize = @intCast(accounts_size);
+    const program_at: usize = @intCast(accounts_size + owners_size);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.edit(consumerId(id), &.{
+        .op = @fromBackingInt(head.op),
+        .bit = @intCast(head.bit),
+        .takes_transactions = head.transactions != 0,
+        .is_last = head.is_last != 0,
+        .accounts = std.mem.bytesAsSlice([layout.address_size]u8, keys[0..owners_at]),
+        .owners = std.mem.bytesAsSlice([layout.address_size]u8, keys[owners_at..program_at]),
+        .program = keys[program_at..],
+    });
+}
+
+/// Publishes one update. Returns how many consumers got it, with a flag for events, or `would_block`: nobody did.
+export fn qlaster_fanout_publish(handle: u32, head: ?[*]align(8) u8, head_length: u32, tail: ?[*]const u8, tail_length: u32, is_batch: u32) Code {
+    const head_bytes = (head orelse return codeOf(.bad_argument))[0..head_length];
+    if (tail_length > 3 * layout.payload_bytes_max) return codeOf(.bad_argument);
+    const tail_bytes: []const u8 = if (tail_length == 0) &.{} else (tail orelse return codeOf(.bad_argument))[0..tail_length];
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.result(turn.engine.publish(head_bytes, tail_bytes, is_batch != 0));
+}
+
+/// Publishes many updates that stand in one buffer, as a batch. The first word of the buffer says, afterwards, how many
+/// of its bytes are done. Returns the number of deliveries.
+export fn qlaster_fanout_publish_many(handle: u32, items: ?[*]align(8) u8, length: u32, commit: u32) Code {
+    const bytes = (items orelse return codeOf(.bad_argument))[0..length];
+    if (length < 8) return codeOf(.bad_argument);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    var done: usize = 0;
+    const code = turn.engine.publishMany(@alignCast(bytes[8..]), &done);
+    if (commit != 0) turn.engine.commit();
+    std.mem.writeInt(u64, bytes[0..8], done, .little);
+    return turn.result(code);
+}
+
+export fn qlaster_fanout_commit(handle: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    turn.engine.commit();
+    return turn.result(0);
+}
+
+/// Moves what waits for a consumer into its ring. 1: nothing waits any longer. 0: it is full again.
+export fn qlaster_fanout_flush(handle: u32, id: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    const is_empty = turn.engine.flushAwaited(consumerId(id));
+    turn.engine.commit();
+    return turn.result(if (is_empty) 1 else 0);
+}
+
+/// Puts a mark behind all frames of one consumer. 0, or `full`.
+export fn qlaster_fanout_mark(handle: u32, id: u32, head: ?[*]align(8) u8, head_length: u32) Code {
+    const head_bytes = (head orelse return codeOf(.bad_argument))[0..head_length];
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.mark(consumerId(id), head_bytes);
+}
+
+/// A consumer that has to be ended: its number, and its `EndReason` times 65536. `would_block`: none.
+export fn qlaster_fanout_event(handle: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    const event = turn.engine.nextEvent() orelse return codeOf(.would_block);
+    return @intCast(@as(u32, event.id) | @backingInt(event.reason) << 16);
+}
+
+export fn qlaster_fanout_info(handle: u32, out: ?*align(8) layout.FanoutInfo) Code {
+    const info = out orelse return codeOf(.bad_argument);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    turn.engine.info(info);
+    return 0;
+}
+
+export fn qlaster_fanout_consumer_info(handle: u32, id: u32, out: ?*align(8) layout.FanoutConsumerInfo) Code {
+    const info = out orelse return codeOf(.bad_argument);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.consumerInfo(consumerId(id), info);
+}
+
+// Filters
+
+/// Runs a filter program against one native frame, without an index: for tests, and to see why a filter does not match.
+/// `loaded`: the addresses that a transaction loaded from lookup tables, 32 bytes each. `changed`: 0 no, 1 yes, else
+/// unknown. Returns the outcome, or `peer_corrupt` for bytes that are no program.
+export fn qlaster_filter_evaluate(
+    program: ?[*]const u8,
+    program_length: u32,
+    head: ?[*]align(8) const u8,
+    head_length: u32,
+    tail: ?[*]const u8,
+    tail_length: u32,
+    loaded: ?[*]const [layout.address_size]u8,
+    loaded_count: u32,
+    changed: i32,
+    verdict: ?*align(4) layout.FilterVerdict,
+) Code {
+    const program_bytes: []const u8 = if (program_length == 0) &.{} else (program orelse return codeOf(.bad_argument))[0..program_length];
+    const head_bytes = (head orelse return codeOf(.bad_argument))[0..head_length];
+    const out = verdict orelse return codeOf(.bad_argument);
+    const tail_bytes: []const u8 = if (tail_length == 0) &.{} else (tail orelse return codeOf(.bad_argument))[0..tail_length];
+    const loaded_keys: []const [layout.address_size]u8 =
+        if (loaded_count == 0) &.{} else (loaded orelse return codeOf(.bad_argument))[0..loaded_count];
+    const checked = filter_program.validate(program_bytes) catch |err| return switch (err) {
+        error.Malformed => codeOf(.peer_corrupt),
+    };
+    const outcome = filter_program.evaluateFrame(&checked, head_bytes, tail_bytes, loaded_keys, switch (changed) {
+        0 => false,
+        1 => true,
+        else => null,
+    }, out) catch |err| return switch (err) {
+        error.Malformed => codeOf(.bad_argument),
+    };
+    return @intCast(@backingInt(outcome));
 }
 
 // Wire version 9 (docs/interop.md)

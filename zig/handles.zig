@@ -10,6 +10,7 @@ const Link = @import("link.zig").Link;
 const Listener = @import("listener.zig").Listener;
 const Wake = @import("wake.zig").Wake;
 const v9 = @import("v9/ends.zig");
+const Engine = @import("engine.zig").Engine;
 const Atomic = std.atomic.Value;
 const assert = std.debug.assert;
 
@@ -21,9 +22,11 @@ pub const Object = union(enum) {
     consumer: connection.ConsumerEnd,
     v9_producer: v9.ProducerEnd,
     v9_consumer: v9.ConsumerEnd,
+    fanout: *Engine,
 
     fn destroy(object: *Object) void {
         switch (object.*) {
+            .fanout => |engine| engine.destroy(),
             inline else => |*inner| inner.destroy(),
         }
     }

@@ -22,6 +22,11 @@ pub const page_magic: u64 = magic("QLASPAGE");
 pub const capacity_bytes_min = 64 * 1024;
 pub const capacity_bytes_max = 1024 * 1024 * 1024;
 
+/// Where a block of a pool starts is said in units of this.
+pub const pool_unit = 64;
+pub const pool_bytes_min = 1024 * 1024;
+pub const pool_bytes_max = 1024 * 1024 * 1024;
+
 /// Frames start on multiples of this, so that every u64 in them is aligned.
 pub const frame_align = 8;
 
@@ -53,13 +58,19 @@ pub const RingHeader = extern struct {
     pad_0: [8]u8,
     /// Bytes ever committed. It never decreases and is a multiple of `frame_align`.
     producer_cursor: Atomic(u64) align(cache_line_size),
-    pad_1: [56]u8,
+    /// Matching updates up to there, those that were lost included: what `FrameHeader.ordinal` counts, with more bits.
+    producer_ordinal: Atomic(u64),
+    /// The newest slot that the sender has published anything of, whatever this connection's filters.
+    newest_slot: Atomic(u64),
+    pad_1: [40]u8,
     /// Not 0 once no frame will follow: the `EndReason`.
     closing: Atomic(u32) align(cache_line_size),
     /// Not 0 once blocks that this connection still sees may be reused (design D5). Reserved for pools.
     revoked: Atomic(u32),
-    pad_2: [56]u8,
-    /// Odd while the producer waits for room (the mirror of `ConsumerPage.park_epoch`). Reserved for the policy `block`.
+    /// The consumer goes on here, past all that is older: the policy `drop-oldest`. Behind its cursor: nothing to skip.
+    skip_to: Atomic(u64),
+    pad_2: [48]u8,
+    /// Odd while the producer waits for room (the mirror of `ConsumerPage.park_epoch`).
     space_epoch: Atomic(u32) align(cache_line_size),
     pad_3: [60]u8,
 
@@ -100,10 +111,12 @@ pub const FrameKind = enum(u16) {
     slot = 3,
     /// Updates were lost and no data frame came since that could have said so.
     gap = 4,
-    /// An edit of the filter took effect here. Reserved: issue of the filter index.
+    /// An edit of the connection's filters took effect here.
     filter = 5,
     /// The producer's last words: the reason in `closing` follows.
     goodbye = 6,
+    /// An account matches filters of the connection no longer. An update like others, but for its size.
+    left = 7,
     _,
 };
 
@@ -119,7 +132,7 @@ pub const FrameHeader = extern struct {
     publish_ns: u64,
     /// When its source saw it, likewise; 0 if unknown.
     source_ns: u64,
-    /// Which named filters matched. Reserved: all ones today.
+    /// Which of the connection's named filters matched, by their bits; all ones in frames that no filter is asked for.
     filter_mask: u64,
     /// Matching updates that this connection did not get since its previous frame.
     lost: u32,
@@ -128,7 +141,8 @@ pub const FrameHeader = extern struct {
     pool_block: u32,
     pool_generation: u32,
     body_length: u32,
-    reserved: u32,
+    /// Matching updates of this connection up to this frame, lost ones included: the first is 1. It wraps.
+    ordinal: u32,
 
     comptime {
         assert(@sizeOf(FrameHeader) == 64);
@@ -145,6 +159,9 @@ pub const frame_flag_executable: u16 = 1 << 3;
 pub const frame_flag_vote: u16 = 1 << 4;
 pub const frame_flag_failed: u16 = 1 << 5;
 pub const frame_flag_meta: u16 = 1 << 6;
+/// Account: only slices of the data follow, as the filter asked; and the data end before a slice does.
+pub const frame_flag_sliced: u16 = 1 << 7;
+pub const frame_flag_clipped: u16 = 1 << 8;
 
 /// Followed by the signature (if flagged), then `data_length` bytes of data.
 pub const AccountBody = extern struct {
@@ -156,12 +173,39 @@ pub const AccountBody = extern struct {
     /// 0 = unknown.
     bank_id: u64,
     write_version: u64,
+    /// Bytes of data that follow, or lie in the pool.
     data_length: u32,
+    /// Counts the sources of a sender: versions of a later one are newer (design D14).
+    source_epoch: u32,
+    /// Bytes of data that the account has: more than follow if a filter asked for slices.
+    full_length: u32,
     pad_0: u32,
 
     comptime {
-        assert(@sizeOf(AccountBody) == 112);
+        assert(@sizeOf(AccountBody) == 120);
     }
+};
+
+/// An account has left filters of the connection, those in `FrameHeader.filter_mask`: it matches them no longer.
+pub const LeftBody = extern struct {
+    pubkey: [address_size]u8,
+    /// The owner, by the write that made it leave.
+    owner: [address_size]u8,
+    lamports: u64,
+    slot: u64,
+    bank_id: u64,
+    write_version: u64,
+
+    comptime {
+        assert(@sizeOf(LeftBody) == 96);
+    }
+};
+
+/// An edit of the connection's filters takes effect here: it holds for every greater sequence.
+pub const FilterMarkBody = extern struct {
+    /// Counts the edits of this connection.
+    generation: u32,
+    pad_0: u32,
 };
 
 /// Followed by `message_length` bytes of message, padding to `frame_align`, then `meta_length` bytes (if flagged).
@@ -221,10 +265,12 @@ pub const EndReason = enum(u32) {
 /// length and offset from here and none from shared memory. Offsets count from the start of the ring's data.
 pub const PollRecord = extern struct {
     frame_offset: u32,
-    kind: u32,
-    flags: u32,
+    kind: u16,
+    flags: u16,
     /// Bytes of the ring from the end of the frame before to the end of this one: what giving it back frees.
     ring_bytes: u32,
+    /// Matching updates that did not come between the frame before and this one.
+    lost: u32,
     /// Account data or transaction message.
     payload_offset: u32,
     payload_length: u32,
@@ -235,6 +281,76 @@ pub const PollRecord = extern struct {
     comptime {
         assert(@sizeOf(PollRecord) == 32);
     }
+};
+
+/// 1,024 native ones, and the slots of version 9.
+pub const fanout_consumers_max = 1280;
+/// In the result of a publish: there is an event to ask for.
+pub const fanout_event_flag = 1 << 30;
+
+/// How a fan-out is made.
+pub const FanoutOptions = extern struct {
+    /// Random and secret: keys are chosen by others.
+    seed: [16]u8,
+    keys_max: u32,
+    keys_per_consumer_max: u32,
+    pool_bytes: u32,
+    pool_threshold: u32,
+    /// Accounts that are remembered for `onlyChanged`, for leaving filters, and for the order of versions.
+    tracked_max: u32,
+    /// 0: versions are not compared; 1: older ones after newer ones are counted; 2: and not published.
+    guard: u32,
+};
+
+/// How a consumer takes part in a fan-out.
+pub const FanoutConsumer = extern struct {
+    seed: [16]u8,
+    policy: u32,
+    transaction_policy: u32,
+    /// A bit for each slot status that it gets.
+    statuses: u32,
+    /// Most bytes that wait for it at the sender.
+    backlog_bytes: u32,
+    /// Most bytes of the pool that frames in its ring may hold; 0: its frames carry all of their payload.
+    pool_bytes: u32,
+    pad_0: u32,
+};
+
+/// What `fanout_info` writes: counts since it was made, exact to 2^53.
+pub const FanoutInfo = extern struct {
+    sequence: f64,
+    accounts: f64,
+    transactions: f64,
+    slots: f64,
+    deliveries: f64,
+    lost: f64,
+    conflated: f64,
+    unchanged: f64,
+    stale: f64,
+    newest_slot: f64,
+    account_keys: f64,
+    owner_keys: f64,
+    tracked: f64,
+    index_bytes: f64,
+    pool_bytes: f64,
+    pool_used_bytes: f64,
+};
+
+/// What `fanout_consumer_info` writes.
+pub const FanoutConsumerInfo = extern struct {
+    account_keys: f64,
+    owner_keys: f64,
+    takes_transactions: f64,
+    /// 1 while the sender waits for room in its ring.
+    is_awaited: f64,
+    frames: f64,
+    bytes: f64,
+    lost: f64,
+    conflated: f64,
+    waiting_frames: f64,
+    waiting_bytes: f64,
+    pool_bytes: f64,
+    gap_due: f64,
 };
 
 /// One target of `ring_offer`: the ring's handle in, the outcome out.
@@ -254,6 +370,13 @@ pub const RingInfo = extern struct {
     parked: f64,
     wakes: f64,
     lost_pending: f64,
+    /// At a consumer's end: matching updates that the sender has offered it, and those that it has handed out; the newest
+    /// slot that the sender knows; when the oldest frame that was not handed out was published, in µs since the Unix
+    /// epoch, 0 for none.
+    producer_ordinal: f64,
+    consumer_ordinal: f64,
+    newest_slot: f64,
+    oldest_us: f64,
 };
 
 /// In front of every message on a link. Starts with ASCII "QLAS", which no v9 peer takes for a length (design D15).
@@ -279,7 +402,7 @@ pub const link_descriptors_max = 4;
 pub const LinkKind = enum(u16) {
     /// Consumer to sender, with one descriptor: the consumer's wake.
     hello = 1,
-    /// Sender to consumer, with three: ring, consumer page, the sender's wake.
+    /// Sender to consumer, with three: ring, consumer page, the sender's wake; and the pool, if there is one.
     grant = 2,
     subscribe = 3,
     ack = 4,
@@ -289,6 +412,8 @@ pub const LinkKind = enum(u16) {
     goodbye = 7,
     /// The sender's answer to a hello or request that it does not grant: a status and a text.
     refuse = 8,
+    /// Consumer to sender: edits one filter. Answered like subscribe.
+    filter = 9,
     _,
 };
 
@@ -297,6 +422,15 @@ pub const HelloBody = extern struct {
     version_min: u16,
     version_max: u16,
     name_length: u32,
+    /// A `Policy` for accounts and slots, and one for transactions.
+    policy: u16,
+    transaction_policy: u16,
+    /// Most bytes that may wait at the sender, for policies that let them; 0: as the sender likes.
+    backlog_bytes: u32,
+
+    comptime {
+        assert(@sizeOf(HelloBody) == 16);
+    }
 };
 pub const name_bytes_max = 64;
 
@@ -307,7 +441,59 @@ pub const GrantBody = extern struct {
     capacity_bytes: u64,
     connection_id: u64,
     sender_id: [16]u8,
+    /// Bytes of the pool, which comes as a fourth descriptor; 0: there is none.
+    pool_bytes: u32,
+    /// What happens when the ring is full, as far as the sender permits what was asked for.
+    policy: u16,
+    transaction_policy: u16,
 };
+
+/// What happens to a consumer whose ring is full (design D12).
+pub const Policy = enum(u32) {
+    /// Its connection ends, as in the original.
+    disconnect = 0,
+    /// The update is lost.
+    drop_newest = 1,
+    /// What it has not read is skipped, and the newest updates wait at the sender.
+    drop_oldest = 2,
+    /// Updates wait at the sender, the newest of each account.
+    conflate = 3,
+    /// Nothing is published until it has room.
+    block = 4,
+    _,
+};
+
+/// What an edit does to one named filter of a connection.
+pub const FilterOp = enum(u8) {
+    /// Adds keys, and makes the filter if there is none.
+    add = 1,
+    /// Takes keys away.
+    remove = 2,
+    /// Makes it anew, in one step.
+    replace = 3,
+    /// Takes it away.
+    drop = 4,
+    _,
+};
+
+/// Edits one filter. Followed by the account keys, then the owner keys, 32 bytes each, then the program.
+pub const FilterBody = extern struct {
+    op: u8,
+    /// Which filter: its bit in `FrameHeader.filter_mask`. 0 is the one of subscribe messages.
+    bit: u8,
+    /// Not 0: all transactions, too (add), or no longer (remove).
+    transactions: u8,
+    /// 0: more keys follow in further messages of op add, and the filter is in force with the last one (op replace).
+    is_last: u8,
+    account_count: u32,
+    owner_count: u32,
+    program_length: u32,
+
+    comptime {
+        assert(@sizeOf(FilterBody) == 16);
+    }
+};
+pub const filters_per_consumer_max = 64;
 
 /// Followed by the account keys, then the owner keys, 32 bytes each.
 pub const SubscribeBody = extern struct {
@@ -512,6 +698,124 @@ pub const V9Created = extern struct {
     }
 };
 
+// Filter programs: the conditions of one named filter that the sender's index does not hold (filter_program.zig). A
+// consumer writes one, the sender checks it once and then runs it for every candidate update.
+
+/// Most keys in one list of a program. Longer lists belong into the index, or are refused.
+pub const filter_keys_max = 4096;
+pub const filter_memcmps_max = 8;
+pub const filter_memcmp_bytes_max = 128;
+pub const filter_slices_max = 4;
+/// Three full lists, eight full comparisons, and all the rest.
+pub const filter_program_bytes_max = 3 * filter_keys_max * address_size + 2048;
+/// A message with more keys than an index of one byte reaches is no message.
+pub const message_keys_max = 256;
+
+/// What a filter is about: a filter is of one kind.
+pub const FilterKind = enum(u16) {
+    accounts = 1,
+    transactions = 2,
+    slots = 3,
+    _,
+};
+
+/// One condition. In a program they stand in this order, which is that of the evaluation: the cheap ones first, and each
+/// at most once.
+pub const FilterOpcode = enum(u16) {
+    /// The argument says whether it must be flagged so. No payload.
+    startup = 1,
+    /// The argument: whether the signature of the writing transaction is there. No payload.
+    signature = 2,
+    /// u32 least, u32 most length of the data.
+    data_size = 3,
+    /// u64 least, u64 most.
+    lamports = 4,
+    /// u64: any but this.
+    lamports_not = 5,
+    /// The argument counts keys (0: nothing matches), ascending: one of them is the owner.
+    owners = 6,
+    /// The argument: whether the account is a valid token account of one of the token programs. No payload.
+    token_account = 7,
+    /// The argument counts comparisons: a FilterRange and that many bytes, padded with zeros to 8. All must hold.
+    memcmp = 8,
+    /// The argument counts keys, ascending: none of them is the owner.
+    owners_not = 9,
+    /// The argument counts keys, ascending: none of them is the account.
+    accounts_not = 10,
+    /// Not a write that left the account as it was. No payload. Nothing but `slices` follows.
+    changed = 11,
+    /// Not a condition: what travels of the data. The argument counts FilterRanges, ascending, without overlap.
+    slices = 12,
+    /// Transaction. The argument says whether it must be one. No payload.
+    vote = 32,
+    failed = 33,
+    /// 64 bytes: the first signature.
+    first_signature = 34,
+    /// The argument counts keys, ascending: the transaction names all of them.
+    required = 35,
+    /// The argument counts keys, ascending: the transaction names none of them.
+    excluded = 36,
+    /// Slot. The argument has a bit for each status that is wanted. No payload.
+    statuses = 64,
+    _,
+};
+
+/// Starts a program; the conditions follow. Everything in a program is a multiple of 8 bytes long.
+pub const FilterProgram = extern struct {
+    kind: u16,
+    condition_count: u16,
+    /// Bytes of the program, with this header.
+    length: u32,
+
+    comptime {
+        assert(@sizeOf(FilterProgram) == 8);
+    }
+};
+
+/// Starts a condition; `length` bytes of payload follow.
+pub const FilterCondition = extern struct {
+    opcode: u16,
+    argument: u16,
+    length: u32,
+
+    comptime {
+        assert(@sizeOf(FilterCondition) == 8);
+        const scalars = 16 * @sizeOf(FilterCondition) + 64 + filter_slices_max * @sizeOf(FilterRange);
+        const memcmps = filter_memcmps_max * (@sizeOf(FilterRange) + filter_memcmp_bytes_max);
+        assert(3 * filter_keys_max * address_size + memcmps + scalars <= filter_program_bytes_max);
+        assert(filter_program_bytes_max <= link_body_bytes_max / 2);
+    }
+};
+
+/// A piece of an account's data. It ends at or before `payload_bytes_max`, whatever the account's length.
+pub const FilterRange = extern struct {
+    offset: u32,
+    length: u32,
+};
+
+pub const FilterOutcome = enum(u32) {
+    no = 0,
+    /// It would match, had the write changed anything: counted, not sent.
+    unchanged = 1,
+    yes = 2,
+};
+
+/// What `filter_evaluate` writes.
+pub const FilterVerdict = extern struct {
+    outcome: u32,
+    /// 0: the data travel whole.
+    slice_count: u32,
+    /// Whether the data end before a slice does: not 0.
+    clipped: u32,
+    pad_0: u32,
+    /// Cut to the data.
+    slices: [filter_slices_max]FilterRange,
+
+    comptime {
+        assert(@sizeOf(FilterVerdict) == 48);
+    }
+};
+
 /// Results below zero: -1 … -4095 are -errno; ours are `status_base - n`. Numbers never change meaning.
 pub const status_base = -4096;
 
@@ -523,6 +827,8 @@ pub const Status = enum(i32) {
     end_of_stream = status_base - 3,
     /// The frame can never fit into this ring.
     too_large = status_base - 4,
+    /// Blocks of the pool that were looked at may have been reused meanwhile.
+    revoked = status_base - 5,
     // The world: 100 … 199.
     peer_corrupt = status_base - 100,
     /// A region without the right magic.
@@ -544,6 +850,8 @@ pub const Status = enum(i32) {
     handles_exhausted = status_base - 112,
     memory_limit = status_base - 113,
     consumers_limit = status_base - 114,
+    /// More filters, keys or sets of them than the sender keeps.
+    filters_limit = status_base - 120,
     // Wire version 9: the original's error kinds (reference: InvalidWireVersion, InvalidMessageTag, MalformedPayload,
     // PayloadTooLarge, DecodeError).
     v9_version = status_base - 115,
@@ -584,12 +892,11 @@ pub const symbols = [_]Symbol{
     .{ .name = "qlaster_wake_notify", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_ring_create", .parameters = &.{ .u32, .u32, .f64, .buffer, .buffer }, .result = .i32 },
     .{ .name = "qlaster_ring_attach", .parameters = &.{ .u32, .u32 }, .result = .i32 },
-    .{ .name = "qlaster_ring_join", .parameters = &.{ .i32, .i32, .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_ring_join", .parameters = &.{ .i32, .i32, .i32, .u32, .u32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_ring_address", .parameters = &.{.u32}, .result = .f64 },
     .{ .name = "qlaster_ring_info", .parameters = &.{ .u32, .buffer }, .result = .i32 },
     .{ .name = "qlaster_ring_offer", .parameters = &.{ .buffer, .u32, .buffer, .u32, .buffer, .u32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_ring_commit", .parameters = &.{ .buffer, .u32 }, .result = .i32 },
-    .{ .name = "qlaster_ring_abort", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_ring_end", .parameters = &.{ .u32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_ring_poll", .parameters = &.{ .u32, .buffer, .u32 }, .result = .i32 },
     .{ .name = "qlaster_ring_release", .parameters = &.{ .u32, .u32 }, .result = .i32 },
@@ -597,6 +904,25 @@ pub const symbols = [_]Symbol{
     .{ .name = "qlaster_ring_unpark", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_ring_retire", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_ring_spin", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_create", .parameters = &.{.buffer}, .result = .i32 },
+    .{ .name = "qlaster_fanout_pool_fd", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fanout_add", .parameters = &.{ .u32, .u32, .buffer }, .result = .i32 },
+    .{ .name = "qlaster_fanout_remove", .parameters = &.{ .u32, .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_sweep", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fanout_edit", .parameters = &.{ .u32, .u32, .buffer, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_publish", .parameters = &.{ .u32, .buffer, .u32, .buffer, .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_publish_many", .parameters = &.{ .u32, .buffer, .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_commit", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fanout_flush", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_mark", .parameters = &.{ .u32, .u32, .buffer, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_event", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fanout_info", .parameters = &.{ .u32, .buffer }, .result = .i32 },
+    .{ .name = "qlaster_fanout_consumer_info", .parameters = &.{ .u32, .u32, .buffer }, .result = .i32 },
+    .{
+        .name = "qlaster_filter_evaluate",
+        .parameters = &.{ .buffer, .u32, .buffer, .u32, .buffer, .u32, .buffer, .u32, .i32, .buffer },
+        .result = .i32,
+    },
     .{ .name = "qlaster_v9_ring_create", .parameters = &.{ .buffer, .u32, .u32, .f64, .f64, .buffer }, .result = .i32 },
     .{ .name = "qlaster_v9_ring_join", .parameters = &.{ .buffer, .u32, .i32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_v9_ring_size", .parameters = &.{.u32}, .result = .f64 },

@@ -31,6 +31,8 @@ pub const Regions = struct {
     page_address: usize,
     capacity_bytes: u32,
     reserved_bytes: u32,
+    /// Of the pool that is mapped right behind the ring's data, at the consumer only.
+    pool_bytes: u32 = 0,
 
     pub fn header(regions: Regions) *layout.RingHeader {
         return @ptrFromInt(regions.ring_address);
@@ -88,7 +90,7 @@ pub fn create(options: Options, passed: *[2]i32, out: *Regions) Code {
     defer if (ring.fd != ring.passed_fd) {
         _ = platform.close(ring.fd);
     };
-    const ring_mapped = platform.mapRing(ring.fd, header_size, options.capacity_bytes, true);
+    const ring_mapped = platform.mapRing(ring.fd, header_size, options.capacity_bytes, true, 0);
     if (ring_mapped.code < 0) return abandon(ring_mapped.code, &.{ring.passed_fd}, &.{});
     const ring_map: Map = .{ .address = ring_mapped.address, .size = ringSize(options.capacity_bytes) };
     const header: *layout.RingHeader = @ptrFromInt(ring_map.address);
@@ -147,17 +149,34 @@ fn writePage(fd: i32) Code {
 
 pub const uid_any = std.math.maxInt(u32);
 
+/// A pool as a consumer gets it.
+pub const PoolDescriptor = struct { fd: i32, size: u32 };
+
+pub fn poolSizeIsValid(size: u32) bool {
+    return size >= layout.pool_bytes_min and size <= layout.pool_bytes_max and size % layout.part_size == 0;
+}
+
 /// Checks what the sender handed over and maps it. The descriptors stay the caller's.
-pub fn join(ring_fd: i32, page_fd: i32, capacity_bytes: u32, uid: u32, out: *Regions) Code {
+pub fn join(ring_fd: i32, page_fd: i32, pool: ?PoolDescriptor, capacity_bytes: u32, uid: u32, out: *Regions) Code {
     if (!capacityIsValid(capacity_bytes)) return codeOf(.bad_argument);
+    if (pool) |given| {
+        if (!poolSizeIsValid(given.size)) return codeOf(.bad_argument);
+        const pool_verdict = check(given.fd, given.size, .size_and_future_write, uid);
+        if (pool_verdict < 0) return pool_verdict;
+    }
+    const pool_size: usize = if (pool) |given| given.size else 0;
     const ring_verdict = check(ring_fd, @as(u64, capacity_bytes) + header_size, .size_and_future_write, uid);
     if (ring_verdict < 0) return ring_verdict;
     const page_verdict = check(page_fd, page_size, .size, uid);
     if (page_verdict < 0) return page_verdict;
 
-    const ring = platform.mapRing(ring_fd, header_size, capacity_bytes, false);
+    const ring = platform.mapRing(ring_fd, header_size, capacity_bytes, false, pool_size);
     if (ring.code < 0) return ring.code;
-    const ring_map: Map = .{ .address = ring.address, .size = ringSize(capacity_bytes) };
+    const ring_map: Map = .{ .address = ring.address, .size = ringSize(capacity_bytes) + pool_size };
+    if (pool) |given| {
+        const placed = platform.mapAt(ring.address + ringSize(capacity_bytes), given.fd, given.size, false);
+        if (placed.code < 0) return abandon(placed.code, &.{}, &.{ring_map});
+    }
     const header: *const volatile layout.RingHeader = @ptrFromInt(ring.address);
     const reserved_bytes = header.reserved_bytes;
     const wrong: ?Status = if (header.magic != layout.ring_magic)
@@ -190,6 +209,7 @@ pub fn join(ring_fd: i32, page_fd: i32, capacity_bytes: u32, uid: u32, out: *Reg
         .page_address = page.address,
         .capacity_bytes = capacity_bytes,
         .reserved_bytes = @intCast(reserved_bytes),
+        .pool_bytes = @intCast(pool_size),
     };
     return 0;
 }
@@ -223,7 +243,7 @@ test "create and join: both see the same words, the data is mapped twice in a ro
         _ = platform.close(fd);
     };
     var consumer: Regions = undefined;
-    try testing.expectEqual(0, join(passed[0], passed[1], 65536, platform.effectiveUid(), &consumer));
+    try testing.expectEqual(0, join(passed[0], passed[1], null, 65536, platform.effectiveUid(), &consumer));
     defer consumer.unmap();
 
     sender.data()[65535] = 1;
@@ -241,7 +261,7 @@ test "retire: the memory reads as zeros, the other side keeps its own" {
     try testing.expectEqual(0, create(testOptions(), &passed, &sender));
     defer sender.unmap();
     var consumer: Regions = undefined;
-    try testing.expectEqual(0, join(passed[0], passed[1], 65536, uid_any, &consumer));
+    try testing.expectEqual(0, join(passed[0], passed[1], null, 65536, uid_any, &consumer));
     for (passed) |fd| _ = platform.close(fd);
     sender.data()[3] = 7;
     try testing.expectEqual(7, consumer.data()[3]);
@@ -317,7 +337,7 @@ test "join refuses: missing seals, wrong size, wrong magic, wrong version, anoth
     const good_page = try forge(page_size, .size, layout.page_magic, version);
     const good_ring = try forge(ring_size, .size_and_future_write, layout.ring_magic, version);
     var regions: Regions = undefined;
-    try testing.expectEqual(0, join(good_ring, good_page, 65536, uid_any, &regions));
+    try testing.expectEqual(0, join(good_ring, good_page, null, 65536, uid_any, &regions));
     regions.unmap();
 
     const Case = struct { ring: i32, page: i32, expected: Status };
@@ -334,11 +354,11 @@ test "join refuses: missing seals, wrong size, wrong magic, wrong version, anoth
         .{ .ring = 0x7fff_0000, .page = good_page, .expected = .bad_descriptor },
     };
     for (cases) |case| {
-        try testing.expectEqual(codeOf(case.expected), join(case.ring, case.page, 65536, uid_any, &regions));
+        try testing.expectEqual(codeOf(case.expected), join(case.ring, case.page, null, 65536, uid_any, &regions));
         if (case.ring != good_ring and case.ring < 0x7fff_0000) _ = platform.close(case.ring);
         if (case.page != good_page and case.page != good_ring) _ = platform.close(case.page);
     }
-    try testing.expectEqual(codeOf(.wrong_uid), join(good_ring, good_page, 65536, platform.effectiveUid() +% 1, &regions));
+    try testing.expectEqual(codeOf(.wrong_uid), join(good_ring, good_page, null, 65536, platform.effectiveUid() +% 1, &regions));
     _ = platform.close(good_ring);
     _ = platform.close(good_page);
 }

@@ -23,12 +23,39 @@ fn mayUseReserved(kind: FrameKind) bool {
     };
 }
 
-fn countsAsLost(kind: FrameKind) bool {
+pub fn isUpdate(kind: FrameKind) bool {
     return switch (kind) {
-        .account, .transaction, .slot => true,
+        .account, .transaction, .slot, .left => true,
         else => false,
     };
 }
+
+/// What one frame consists of. The words that differ per connection come from here and from the producer.
+pub const Frame = struct {
+    /// A FrameHeader and the fixed part of the body.
+    head: []align(layout.frame_align) const u8,
+    /// The rest of the body, in order.
+    parts: []const []const u8 = &.{},
+    publish_ns: u64,
+    filter_mask: u64 = std.math.maxInt(u64),
+    /// Where the payload lies, if not in the frame; generation 0: in the frame.
+    pool_block: u32 = 0,
+    pool_generation: u32 = 0,
+
+    fn length(frame: *const Frame) usize {
+        var sum = frame.head.len;
+        for (frame.parts) |part| sum += part.len;
+        return sum;
+    }
+
+    fn kind(frame: *const Frame) FrameKind {
+        const header: *const FrameHeader = @ptrCast(frame.head.ptr);
+        return @fromBackingInt(@intCast(header.kind));
+    }
+};
+
+const line_size = 64;
+const next_lines_max = 8;
 
 pub const Producer = struct {
     header: *layout.RingHeader,
@@ -43,48 +70,87 @@ pub const Producer = struct {
     consumer_cursor_cached: u64 = 0,
     /// The odd epoch that was already answered with a byte.
     epoch_notified: u32 = 0,
-    /// Matching updates that did not get in and that no frame has reported yet.
+    /// Odd while we wait for room.
+    space_epoch: u32 = 0,
+    /// Matching updates so far, lost ones included.
+    ordinal: u64 = 0,
+    /// Matching updates that did not get in and that no frame has reported yet, and those of them that were conflated.
     lost: u32 = 0,
-    /// What the frames claimed since the last commit report: `abort` takes it back.
-    lost_claimed: u32 = 0,
+    conflated: u32 = 0,
     lost_total: u64 = 0,
 
     pub const OfferError = error{ Full, TooLarge, PeerCorrupt };
 
-    /// Copies one frame in, unseen until `commit`. `head` is a FrameHeader and the fixed part of the body, `tail` the rest.
-    /// The words that differ per connection (length, lost) are set here.
-    pub fn offer(producer: *Producer, head: []align(layout.frame_align) const u8, tail: []const u8, publish_ns: u64) OfferError!void {
-        assert(head.len >= @sizeOf(FrameHeader));
-        const length = head.len + tail.len;
-        const source: *const FrameHeader = @ptrCast(head.ptr);
-        const kind: FrameKind = @fromBackingInt(@intCast(source.kind));
-
-        const offset = producer.claim(length, mayUseReserved(kind)) catch |err| {
-            if (err == error.TooLarge and countsAsLost(kind)) producer.countLost();
-            return err;
-        };
+    /// Copies one frame in, unseen until `commit`.
+    pub fn offer(producer: *Producer, frame: *const Frame) OfferError!void {
+        assert(frame.head.len >= @sizeOf(FrameHeader));
+        const length = frame.length();
+        const kind = frame.kind();
+        const offset = try producer.claim(length, mayUseReserved(kind));
         const target = producer.data + offset;
-        copy(target, head);
-        copy(target + head.len, tail);
-        const frame: *FrameHeader = @ptrCast(@alignCast(target));
-        frame.length = @intCast(length);
-        frame.body_length = @intCast(length - @sizeOf(FrameHeader));
-        frame.publish_ns = publish_ns;
-        frame.lost = producer.lost;
-        frame.conflated = 0;
-        producer.lost_claimed +|= producer.lost;
+        copy(target, frame.head);
+        var at = frame.head.len;
+        for (frame.parts) |part| {
+            copy(target + at, part);
+            at += part.len;
+        }
+        if (isUpdate(kind)) producer.ordinal += 1;
+        const header: *FrameHeader = @ptrCast(@alignCast(target));
+        header.length = @intCast(length);
+        header.body_length = @intCast(length - @sizeOf(FrameHeader));
+        header.publish_ns = frame.publish_ns;
+        header.filter_mask = frame.filter_mask;
+        header.pool_block = frame.pool_block;
+        header.pool_generation = frame.pool_generation;
+        header.lost = producer.lost;
+        header.conflated = producer.conflated;
+        header.ordinal = @truncate(producer.ordinal);
         producer.lost = 0;
+        producer.conflated = 0;
+        producer.askForNext(paddedSize(length));
     }
 
-    fn countLost(producer: *Producer) void {
-        producer.lost +|= 1;
+    /// The next frame is as long as this one, as a rule, and will be written once others got theirs: its lines can come
+    /// from memory meanwhile. A ring that is larger than the caches has none of them there.
+    inline fn askForNext(producer: *Producer, size: usize) void {
+        const next = producer.data + @as(usize, @intCast(producer.cursor & (producer.capacity - 1)));
+        var at: usize = 0;
+        // Lines beyond the end are those of the second mapping.
+        while (at < @min(size, next_lines_max * line_size)) : (at += line_size) @prefetch(next + at, .{ .rw = .write });
+    }
+
+    /// Asks for what offering and committing a small frame will read and write in the shared memory.
+    pub fn askForFrame(producer: *Producer) void {
+        @prefetch(&producer.page.park_epoch, .{});
+        @prefetch(&producer.header.producer_cursor, .{ .rw = .write });
+        producer.askForNext(next_lines_max * line_size);
+    }
+
+    /// A matching update that this connection does not get.
+    /// @param is_conflated A newer value of the same account takes its place.
+    pub fn countLost(producer: *Producer, is_conflated: bool) void {
+        producer.ordinal += 1;
         producer.lost_total += 1;
+        producer.lost +|= 1;
+        if (is_conflated) producer.conflated +|= 1;
+    }
+
+    /// Whether a frame of `length` bytes would get in now.
+    pub fn hasRoomFor(producer: *Producer, length: usize, kind: FrameKind) error{PeerCorrupt}!bool {
+        const limit = producer.limitOf(mayUseReserved(kind));
+        if (producer.used() + paddedSize(length) <= limit) return true;
+        try producer.sync();
+        return producer.used() + paddedSize(length) <= limit;
+    }
+
+    fn limitOf(producer: *const Producer, use_reserved: bool) u64 {
+        return if (use_reserved) producer.capacity else producer.capacity - producer.reserved;
     }
 
     /// Takes room for a frame of `length` bytes. Returns its offset from the start of the data.
     fn claim(producer: *Producer, length: usize, use_reserved: bool) OfferError!usize {
         const size = paddedSize(length);
-        const limit = if (use_reserved) producer.capacity else producer.capacity - producer.reserved;
+        const limit = producer.limitOf(use_reserved);
         if (size > limit) return error.TooLarge;
         if (producer.used() + size > limit) {
             try producer.sync();
@@ -111,22 +177,54 @@ pub const Producer = struct {
     }
 
     /// Makes all claimed frames visible. Returns whether there were any.
-    pub fn commit(producer: *Producer) bool {
+    pub fn commit(producer: *Producer, newest_slot: u64) bool {
         assert(producer.cursor >= producer.committed);
         if (producer.cursor == producer.committed) return false;
         producer.committed = producer.cursor;
-        producer.lost_claimed = 0;
+        // Monotonic: information, which the release below makes visible before the frames that it counts.
+        producer.header.producer_ordinal.store(producer.ordinal, .monotonic);
+        producer.header.newest_slot.store(newest_slot, .monotonic);
         // Release: pairs with the acquire load in `Consumer.poll`. The frames have to be visible before the cursor
         // that announces them.
         producer.header.producer_cursor.store(producer.cursor, .release);
         return true;
     }
 
-    /// Gives back all frames since the last commit, unseen.
-    pub fn abort(producer: *Producer) void {
-        producer.cursor = producer.committed;
-        producer.lost +|= producer.lost_claimed;
-        producer.lost_claimed = 0;
+    /// Lets the consumer skip all that is committed. It moves its own cursor, so nothing that it looks at is overwritten.
+    pub fn skipCommitted(producer: *Producer) void {
+        // Release: pairs with the acquire load in `Consumer.poll`, which loads the cursor after it.
+        producer.header.skip_to.store(producer.committed, .release);
+    }
+
+    /// From now on blocks that this connection still sees may be reused.
+    pub fn revoke(producer: *Producer) void {
+        // Release: pairs with the acquire load in `Consumer.isRevoked`; what is written into a block comes later.
+        producer.header.revoked.store(1, .release);
+    }
+
+    /// Says that we want to be woken when there is room. Look for room again after it. May be repeated.
+    pub fn awaitRoom(producer: *Producer) void {
+        if (producer.space_epoch % 2 == 1) return;
+        producer.space_epoch +%= 1;
+        // Monotonic, then a full fence, then the look at the consumer's cursor; the consumer stores its cursor, fences,
+        // and looks at this epoch (`Consumer.release`). One of the two sees the other's store.
+        producer.header.space_epoch.store(producer.space_epoch, .monotonic);
+        platform.storeLoadFence();
+    }
+
+    /// The consumer has told us once, and that room was not enough: it shall tell us again. Look for room again after it.
+    pub fn awaitMoreRoom(producer: *Producer) void {
+        producer.space_epoch +%= 1 + producer.space_epoch % 2;
+        // As in `awaitRoom`: another odd epoch, which the consumer has not answered yet.
+        producer.header.space_epoch.store(producer.space_epoch, .monotonic);
+        platform.storeLoadFence();
+    }
+
+    pub fn stopAwaitingRoom(producer: *Producer) void {
+        if (producer.space_epoch % 2 == 0) return;
+        producer.space_epoch +%= 1;
+        // Monotonic: a consumer that still sees the odd value sends one byte too many, which is harmless.
+        producer.header.space_epoch.store(producer.space_epoch, .monotonic);
     }
 
     /// Nothing follows. The goodbye frame, if there was room for it, is committed already.
@@ -160,27 +258,58 @@ pub const Consumer = struct {
     released: u64 = 0,
     producer_cursor_cached: u64 = 0,
     epoch: u32 = 0,
+    /// The odd epoch of a producer that waits for room and has been told.
+    space_epoch_notified: u32 = 0,
+    /// Whether the producer may wait for room at all: only then is a release followed by a look at its epoch.
+    is_awaited: bool = false,
+    /// Bytes that `skip_to` made us jump over and that no record has accounted for.
+    skipped_bytes: u64 = 0,
+    /// `FrameHeader.ordinal` of the last frame handed out.
+    ordinal: u32 = 0,
+    /// Of the pool, which lies behind the second mapping of the data.
+    pool_bytes: u32 = 0,
+    /// Among the frames handed out and not given back, some have their payload in the pool.
+    has_pooled: bool = false,
 
     pub const PollError = error{ PeerCorrupt, EndOfStream };
 
     /// Describes up to `out.len` frames that follow those handed out before. 0: none is there yet.
     /// Everything in shared memory is the producer's word: each length is read once, checked, and used from `out`.
     pub fn poll(consumer: *Consumer, out: []layout.PollRecord) PollError!u32 {
-        // Acquire, and before the cursor: pairs with the release store in `Producer.end`. Once it is set, the cursor
-        // that we load next is the last one.
+        // Acquire, and both before the cursor: pair with the release stores in `Producer.end` and `skipCommitted`. Once
+        // closing is set, the cursor that we load next is the last one; and it is never behind what we may skip to.
         const closing = consumer.header.closing.load(.acquire);
+        const skip_to = consumer.header.skip_to.load(.acquire);
         const fresh = try consumer.refresh();
+        if (skip_to > consumer.cursor) try consumer.skipTo(skip_to);
         var count: u32 = 0;
-        var cursor = consumer.cursor;
-        while (count < out.len and cursor < consumer.producer_cursor_cached) : (count += 1) {
-            const left = consumer.producer_cursor_cached - cursor;
-            const offset: u32 = @intCast(cursor & (consumer.capacity - 1));
-            const size = try consumer.describe(offset, left, &out[count]);
-            cursor += size;
+        while (count < out.len and consumer.cursor < consumer.producer_cursor_cached) : (count += 1) {
+            const left = consumer.producer_cursor_cached - consumer.cursor;
+            const offset: u32 = @intCast(consumer.cursor & (consumer.capacity - 1));
+            const record = &out[count];
+            const size = try consumer.describe(offset, left, record);
+            record.ring_bytes = @intCast(size + consumer.skipped_bytes);
+            consumer.skipped_bytes = 0;
+            consumer.cursor += size;
         }
-        consumer.cursor = cursor;
+        if (count == 0) consumer.releaseSkipped();
         if (fresh == 0 and closing != 0) return error.EndOfStream;
         return count;
+    }
+
+    /// The producer gave these frames up: they are stale.
+    fn skipTo(consumer: *Consumer, cursor: u64) error{PeerCorrupt}!void {
+        if (cursor > consumer.producer_cursor_cached or cursor % layout.frame_align != 0) return error.PeerCorrupt;
+        consumer.skipped_bytes += cursor - consumer.cursor;
+        consumer.cursor = cursor;
+    }
+
+    /// With nothing behind them that could account for them, skipped bytes go back by themselves, once all is released.
+    fn releaseSkipped(consumer: *Consumer) void {
+        if (consumer.skipped_bytes == 0 or consumer.cursor - consumer.released != consumer.skipped_bytes) return;
+        const size = consumer.skipped_bytes;
+        consumer.skipped_bytes = 0;
+        consumer.giveBack(size);
     }
 
     /// Bytes that are published and not handed out.
@@ -201,7 +330,7 @@ pub const Consumer = struct {
     }
 
     /// Fills in one record. Returns the bytes that the frame takes in the ring.
-    fn describe(consumer: *const Consumer, offset: u32, left: u64, record: *layout.PollRecord) error{PeerCorrupt}!u64 {
+    fn describe(consumer: *Consumer, offset: u32, left: u64, record: *layout.PollRecord) error{PeerCorrupt}!u64 {
         if (left < @sizeOf(FrameHeader)) return error.PeerCorrupt;
         const frame: [*]align(layout.frame_align) const u8 = @alignCast(consumer.data + offset);
         const length = readOnce(u32, frame, @offsetOf(FrameHeader, "length"));
@@ -210,18 +339,24 @@ pub const Consumer = struct {
         if (size > left) return error.PeerCorrupt;
         const kind = readOnce(u16, frame, @offsetOf(FrameHeader, "kind"));
         const flags = readOnce(u16, frame, @offsetOf(FrameHeader, "flags"));
+        const ordinal = readOnce(u32, frame, @offsetOf(FrameHeader, "ordinal"));
         const body_length: u32 = length - @sizeOf(FrameHeader);
+        // Of two updates in a row, the second has the next number; a mark has that of the update before it.
+        const expected = consumer.ordinal +% @intFromBool(isUpdate(@fromBackingInt(@intCast(kind))));
         record.* = .{
             .frame_offset = offset,
             .kind = kind,
             .flags = flags,
-            .ring_bytes = @intCast(size),
+            .ring_bytes = 0,
+            .lost = ordinal -% expected,
             .payload_offset = offset + length,
             .payload_length = 0,
             .extra_offset = offset + length,
             .extra_length = 0,
         };
         const body = offset + @sizeOf(FrameHeader);
+        const pool_generation = readOnce(u32, frame, @offsetOf(FrameHeader, "pool_generation"));
+        const pool_block = readOnce(u32, frame, @offsetOf(FrameHeader, "pool_block"));
         switch (@as(FrameKind, @fromBackingInt(@intCast(kind)))) {
             .account => {
                 const Body = layout.AccountBody;
@@ -229,10 +364,14 @@ pub const Consumer = struct {
                 const data_length = readOnce(u32, frame, @sizeOf(FrameHeader) + @offsetOf(Body, "data_length"));
                 const signature: u32 = if (flags & layout.frame_flag_signature != 0) layout.signature_size else 0;
                 if (data_length > layout.payload_bytes_max) return error.PeerCorrupt;
-                if (body_length != @sizeOf(Body) + signature + data_length) return error.PeerCorrupt;
+                const inline_length = if (pool_generation == 0) data_length else 0;
+                if (body_length != @sizeOf(Body) + signature + inline_length) return error.PeerCorrupt;
                 record.extra_offset = body + @sizeOf(Body);
                 record.extra_length = signature;
-                record.payload_offset = record.extra_offset + signature;
+                record.payload_offset = if (pool_generation == 0)
+                    record.extra_offset + signature
+                else
+                    try consumer.inPool(pool_block, data_length);
                 record.payload_length = data_length;
             },
             .transaction => {
@@ -245,8 +384,12 @@ pub const Consumer = struct {
                 const has_meta = flags & layout.frame_flag_meta != 0;
                 if (!has_meta and meta_length != 0) return error.PeerCorrupt;
                 const message_room: u32 = if (has_meta) @intCast(paddedSize(message_length)) else message_length;
-                if (body_length != @sizeOf(Body) + message_room + meta_length) return error.PeerCorrupt;
-                record.payload_offset = body + @sizeOf(Body);
+                const inline_length = if (pool_generation == 0) message_room + meta_length else 0;
+                if (body_length != @sizeOf(Body) + inline_length) return error.PeerCorrupt;
+                record.payload_offset = if (pool_generation == 0)
+                    body + @sizeOf(Body)
+                else
+                    try consumer.inPool(pool_block, message_room + meta_length);
                 record.payload_length = message_length;
                 record.extra_offset = record.payload_offset + message_room;
                 record.extra_length = meta_length;
@@ -254,18 +397,62 @@ pub const Consumer = struct {
             .slot => if (body_length != @sizeOf(layout.SlotBody)) return error.PeerCorrupt,
             .gap => if (body_length != @sizeOf(layout.GapBody)) return error.PeerCorrupt,
             .goodbye => if (body_length != @sizeOf(layout.GoodbyeBody)) return error.PeerCorrupt,
-            .filter, _ => return error.PeerCorrupt,
+            .filter => if (body_length != @sizeOf(layout.FilterMarkBody)) return error.PeerCorrupt,
+            .left => if (body_length != @sizeOf(layout.LeftBody)) return error.PeerCorrupt,
+            _ => return error.PeerCorrupt,
         }
+        consumer.ordinal = ordinal;
         return size;
+    }
+
+    /// Where a payload in the pool lies, counted like all offsets from the start of the data.
+    fn inPool(consumer: *Consumer, block: u32, length: u32) error{PeerCorrupt}!u32 {
+        const at = @as(u64, block) * layout.pool_unit;
+        if (at + length > consumer.pool_bytes) return error.PeerCorrupt;
+        consumer.has_pooled = true;
+        return @intCast(2 * consumer.capacity + at);
+    }
+
+    /// Whether payloads in the pool that were handed out may have been overwritten: asked after they were used, and
+    /// before they are given back (design D5).
+    pub fn isRevoked(consumer: *Consumer) bool {
+        if (!consumer.has_pooled) return false;
+        // Acquire: pairs with the release store in `Producer.revoke`, which comes before any reuse.
+        return consumer.header.revoked.load(.acquire) != 0;
     }
 
     /// Gives `size` bytes of what was handed out back to the producer. Views into them are void from here on.
     pub fn release(consumer: *Consumer, size: u64) error{BadArgument}!void {
-        if (size > consumer.cursor - consumer.released) return error.BadArgument;
+        if (size > consumer.cursor - consumer.released - consumer.skipped_bytes) return error.BadArgument;
         if (size % layout.frame_align != 0) return error.BadArgument;
+        consumer.giveBack(size);
+    }
+
+    fn giveBack(consumer: *Consumer, size: u64) void {
         consumer.released += size;
+        if (consumer.released == consumer.cursor) consumer.has_pooled = false;
         // Release: pairs with the acquire load in `Producer.sync`. Our reads are done before the producer may write.
         consumer.page.consumer_cursor.store(consumer.released, .release);
+    }
+
+    /// Whether the producer waits for room and has not been told yet. Call after a release.
+    pub fn shouldNotify(consumer: *Consumer) bool {
+        if (!consumer.is_awaited) return false;
+        platform.storeLoadFence();
+        // Monotonic: the fence orders it. Pairs with the store and fence in `Producer.awaitRoom`.
+        const epoch = consumer.header.space_epoch.load(.monotonic);
+        if (epoch % 2 == 0 or epoch == consumer.space_epoch_notified) return false;
+        consumer.space_epoch_notified = epoch;
+        return true;
+    }
+
+    /// When the first frame that was not handed out was published; 0 if there is none. The sender's word: for show.
+    pub fn oldestNs(consumer: *const Consumer) u64 {
+        // Acquire: pairs with the release store in `Producer.commit`.
+        const cursor = consumer.header.producer_cursor.load(.acquire);
+        if (cursor <= consumer.cursor or cursor - consumer.cursor < @sizeOf(FrameHeader)) return 0;
+        const offset: usize = @intCast(consumer.cursor & (consumer.capacity - 1));
+        return readOnce(u64, @alignCast(consumer.data + offset), @offsetOf(FrameHeader, "publish_ns"));
     }
 
     pub fn hasMore(consumer: *const Consumer) bool {

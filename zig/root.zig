@@ -12,11 +12,22 @@ pub const wake = @import("wake.zig");
 pub const link = @import("link.zig");
 pub const listener = @import("listener.zig");
 pub const handles = @import("handles.zig");
+pub const backlog = @import("backlog.zig");
+pub const engine = @import("engine.zig");
+pub const slot_counts = @import("slot_counts.zig");
+pub const tracker = @import("tracker.zig");
+pub const filter_program = @import("filter_program.zig");
+pub const pool = @import("pool.zig");
+pub const pool_soak = @import("pool_soak.zig");
 pub const v9_frame = @import("v9/frame.zig");
 pub const v9_relay = @import("v9/relay.zig");
 pub const v9_ring_file = @import("v9/ring_file.zig");
 pub const v9_shaq = @import("v9/shaq.zig");
 pub const v9_lz4 = @import("v9/lz4.zig");
+pub const span = @import("span.zig");
+pub const key_table = @import("key_table.zig");
+pub const consumer_sets = @import("consumer_sets.zig");
+pub const key_index = @import("key_index.zig");
 
 /// Tests and tools keep the standard library's handler: it prints where.
 pub const panic = if (builtin.output_mode == .Lib and !builtin.is_test)
@@ -29,9 +40,15 @@ comptime {
 }
 
 test {
-    _ = .{ abi, layout, platform, connection, ring, region, wake, link, listener, handles };
+    _ = .{ abi, layout, platform, connection, ring, region, wake, link, listener, handles, backlog, engine, slot_counts, tracker };
+    _ = .{ filter_program, pool };
+    _ = .{ span, key_table, consumer_sets, key_index };
     _ = .{ v9_frame, v9_lz4, v9_relay, v9_ring_file, v9_shaq };
+    _ = @import("key_index_test.zig");
     _ = @import("ring_test.zig");
+    _ = @import("engine_test.zig");
     _ = @import("v9/ring_file_test.zig");
+    _ = @import("filter_program_test.zig");
+    _ = @import("pool_test.zig");
     if (builtin.os.tag == .linux) _ = @import("platform/vdso.zig");
 }

@@ -61,7 +61,7 @@ pub const Ends = struct {
     /// Call in the other process.
     pub fn join(ends: *Ends) !connection.ConsumerEnd {
         var consumer: connection.ConsumerEnd = undefined;
-        const code = connection.ConsumerEnd.join(ends.passed[0], ends.passed[1], capacity, qlaster.region.uid_any, &consumer);
+        const code = connection.ConsumerEnd.join(ends.passed[0], ends.passed[1], null, capacity, qlaster.region.uid_any, &consumer);
         if (code < 0) return error.JoinFailed;
         ends.producer.destroy();
         return consumer;
@@ -70,7 +70,7 @@ pub const Ends = struct {
 
 /// What the door's `ringCommit` does for one ring.
 pub fn publish(end: *connection.ProducerEnd) void {
-    _ = end.ring.commit();
+    _ = end.ring.commit(0);
     qlaster.platform.storeLoadFence();
     _ = end.notifyIfParked();
 }

@@ -45,7 +45,7 @@ pub fn ring(strategy: Strategy, gap_us: u32, samples: u32) !void {
         template.number(sequence);
         const stamp = now();
         std.mem.writeInt(u64, payload[stamp_at..][0..8], stamp, .little);
-        try ends.producer.ring.offer(&template.head, &payload, stamp);
+        try ends.producer.ring.offer(&.{ .head = &template.head, .parts = &.{&payload}, .publish_ns = stamp });
         frame.publish(&ends.producer);
         next = stamp + @as(u64, gap_us) * std.time.ns_per_us;
     }

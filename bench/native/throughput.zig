@@ -77,7 +77,7 @@ fn produce(end: *connection.ProducerEnd, template: *frame.Template, batch: u32, 
         template.number(sequence.*);
         sequence.* += 1;
         while (true) {
-            end.ring.offer(&template.head, template.payload, publish_ns) catch |err| switch (err) {
+            end.ring.offer(&.{ .head = &template.head, .parts = &.{template.payload}, .publish_ns = publish_ns }) catch |err| switch (err) {
                 error.Full => {
                     frame.publish(end);
                     in_batch = 0;

@@ -37,7 +37,7 @@ const { runs } = taskFromArguments<FfiTask>();
 const native = await load();
 const passed = new Int32Array(2);
 const producer = native.ringCreate(CAPACITY, CAPACITY / 16, 1, new Uint8Array(16), passed);
-const consumer = native.ringJoin(passed[0]!, passed[1]!, CAPACITY, native.uid());
+const consumer = native.ringJoin(passed[0]!, passed[1]!, -1, CAPACITY, 0, native.uid());
 const pair = new Int32Array(2);
 native.wakeCreate(pair);
 const wake = native.wakeOpen(pair[1]!);

@@ -42,6 +42,7 @@ function consume(consumer: Consumer, count: number): void {
 
 const consumer = await connectToSender(task.path);
 await consumer.subscribe({ accounts: [PUBKEY] });
+consumer.poll(onUpdate, 1); // the subscription's mark, which the producer waits for to be gone
 const drainNs: number[] = [];
 const streamNs: number[] = [];
 for (let run = 0; run < plan.runs; run++) {

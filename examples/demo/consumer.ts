@@ -42,6 +42,7 @@ await consumer.subscribe({
 
 // Ends when the sender has closed and everything was read; throws if it is gone, or if this process was too slow.
 for await (const update of consumer) {
+  if (update.kind === "filter" || update.kind === "left") continue; // no update of what was published
   lagUs.recordValue(Math.max(1, Math.round(update.ageUs))); // before the log line, which takes longer than the stream
   log.write(recordFromReceived(update));
   if (update.kind === "gap") continue;

@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 4290460687;
+export const ABI_HASH = 2908901287;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -18,6 +18,8 @@ export const FRAME_FLAG_EXECUTABLE = 8;
 export const FRAME_FLAG_VOTE = 16;
 export const FRAME_FLAG_FAILED = 32;
 export const FRAME_FLAG_META = 64;
+export const FRAME_FLAG_SLICED = 128;
+export const FRAME_FLAG_CLIPPED = 256;
 export const LINK_MAGIC = 1396788305;
 export const LINK_VERSION = 1;
 export const LINK_BODY_BYTES_MAX = 1048576;
@@ -39,8 +41,18 @@ export const FRAME_FLAG_DECOMPRESSED = 32768;
 export const V9_COMPRESS_BYTES_MIN = 512000;
 export const V9_COMPRESS_PROBE_BYTES = 8192;
 export const V9_COMPRESS_GAIN_MIN = 75;
+export const FILTERS_PER_CONSUMER_MAX = 64;
+export const FANOUT_CONSUMERS_MAX = 1280;
+export const FANOUT_EVENT_FLAG = 1073741824;
+export const POOL_BYTES_MIN = 1048576;
+export const POOL_BYTES_MAX = 1073741824;
 export const SHAQ_CAPACITY_BYTES_MIN = 64;
 export const SHAQ_CAPACITY_BYTES_MAX = 2147483648;
+export const FILTER_KEYS_MAX = 4096;
+export const FILTER_MEMCMPS_MAX = 8;
+export const FILTER_MEMCMP_BYTES_MAX = 128;
+export const FILTER_SLICES_MAX = 4;
+export const FILTER_PROGRAM_BYTES_MAX = 395264;
 
 /** Offsets in bytes. */
 export const RingHeader = {
@@ -53,8 +65,11 @@ export const RingHeader = {
   senderId: 32,
   connectionId: 48,
   producerCursor: 64,
+  producerOrdinal: 72,
+  newestSlot: 80,
   closing: 128,
   revoked: 132,
+  skipTo: 136,
   spaceEpoch: 192,
 } as const;
 
@@ -82,12 +97,12 @@ export const FrameHeader = {
   poolBlock: 48,
   poolGeneration: 52,
   bodyLength: 56,
-  reserved: 60,
+  ordinal: 60,
 } as const;
 
 /** Offsets in bytes. */
 export const AccountBody = {
-  size: 112,
+  size: 120,
   pubkey: 0,
   owner: 32,
   lamports: 64,
@@ -96,6 +111,8 @@ export const AccountBody = {
   bankId: 88,
   writeVersion: 96,
   dataLength: 104,
+  sourceEpoch: 108,
+  fullLength: 112,
 } as const;
 
 /** Offsets in bytes. */
@@ -129,6 +146,23 @@ export const GapBody = {
 } as const;
 
 /** Offsets in bytes. */
+export const LeftBody = {
+  size: 96,
+  pubkey: 0,
+  owner: 32,
+  lamports: 64,
+  slot: 72,
+  bankId: 80,
+  writeVersion: 88,
+} as const;
+
+/** Offsets in bytes. */
+export const FilterMarkBody = {
+  size: 8,
+  generation: 0,
+} as const;
+
+/** Offsets in bytes. */
 export const GoodbyeBody = {
   size: 8,
   reason: 0,
@@ -139,8 +173,9 @@ export const PollRecord = {
   size: 32,
   frameOffset: 0,
   kind: 4,
-  flags: 8,
-  ringBytes: 12,
+  flags: 6,
+  ringBytes: 8,
+  lost: 12,
   payloadOffset: 16,
   payloadLength: 20,
   extraOffset: 24,
@@ -156,7 +191,7 @@ export const OfferTarget = {
 
 /** Offsets in bytes. */
 export const RingInfo = {
-  size: 72,
+  size: 104,
   capacityBytes: 0,
   reservedBytes: 8,
   producerCursor: 16,
@@ -166,6 +201,10 @@ export const RingInfo = {
   parked: 48,
   wakes: 56,
   lostPending: 64,
+  producerOrdinal: 72,
+  consumerOrdinal: 80,
+  newestSlot: 88,
+  oldestUs: 96,
 } as const;
 
 /** Offsets in bytes. */
@@ -180,20 +219,26 @@ export const LinkHeader = {
 
 /** Offsets in bytes. */
 export const HelloBody = {
-  size: 8,
+  size: 16,
   versionMin: 0,
   versionMax: 2,
   nameLength: 4,
+  policy: 8,
+  transactionPolicy: 10,
+  backlogBytes: 12,
 } as const;
 
 /** Offsets in bytes. */
 export const GrantBody = {
-  size: 40,
+  size: 48,
   version: 0,
   reservedBytes: 4,
   capacityBytes: 8,
   connectionId: 16,
   senderId: 24,
+  poolBytes: 40,
+  policy: 44,
+  transactionPolicy: 46,
 } as const;
 
 /** Offsets in bytes. */
@@ -307,6 +352,111 @@ export const V9Created = {
   path: 8,
 } as const;
 
+/** Offsets in bytes. */
+export const FilterBody = {
+  size: 16,
+  op: 0,
+  bit: 1,
+  transactions: 2,
+  isLast: 3,
+  accountCount: 4,
+  ownerCount: 8,
+  programLength: 12,
+} as const;
+
+/** Offsets in bytes. */
+export const FanoutOptions = {
+  size: 40,
+  seed: 0,
+  keysMax: 16,
+  keysPerConsumerMax: 20,
+  poolBytes: 24,
+  poolThreshold: 28,
+  trackedMax: 32,
+  guard: 36,
+} as const;
+
+/** Offsets in bytes. */
+export const FanoutConsumer = {
+  size: 40,
+  seed: 0,
+  policy: 16,
+  transactionPolicy: 20,
+  statuses: 24,
+  backlogBytes: 28,
+  poolBytes: 32,
+} as const;
+
+/** Offsets in bytes. */
+export const FanoutInfo = {
+  size: 128,
+  sequence: 0,
+  accounts: 8,
+  transactions: 16,
+  slots: 24,
+  deliveries: 32,
+  lost: 40,
+  conflated: 48,
+  unchanged: 56,
+  stale: 64,
+  newestSlot: 72,
+  accountKeys: 80,
+  ownerKeys: 88,
+  tracked: 96,
+  indexBytes: 104,
+  poolBytes: 112,
+  poolUsedBytes: 120,
+} as const;
+
+/** Offsets in bytes. */
+export const FanoutConsumerInfo = {
+  size: 96,
+  accountKeys: 0,
+  ownerKeys: 8,
+  takesTransactions: 16,
+  isAwaited: 24,
+  frames: 32,
+  bytes: 40,
+  lost: 48,
+  conflated: 56,
+  waitingFrames: 64,
+  waitingBytes: 72,
+  poolBytes: 80,
+  gapDue: 88,
+} as const;
+
+/** Offsets in bytes. */
+export const FilterProgram = {
+  size: 8,
+  kind: 0,
+  conditionCount: 2,
+  length: 4,
+} as const;
+
+/** Offsets in bytes. */
+export const FilterCondition = {
+  size: 8,
+  opcode: 0,
+  argument: 2,
+  length: 4,
+} as const;
+
+/** Offsets in bytes. */
+export const FilterRange = {
+  size: 8,
+  offset: 0,
+  length: 4,
+} as const;
+
+/** Offsets in bytes. */
+export const FilterVerdict = {
+  size: 48,
+  outcome: 0,
+  sliceCount: 4,
+  clipped: 8,
+  slices: 16,
+} as const;
+
 export const FrameKind = {
   account: 1,
   transaction: 2,
@@ -314,6 +464,7 @@ export const FrameKind = {
   gap: 4,
   filter: 5,
   goodbye: 6,
+  left: 7,
 } as const;
 
 export const EndReason = {
@@ -333,6 +484,7 @@ export const LinkKind = {
   pong: 6,
   goodbye: 7,
   refuse: 8,
+  filter: 9,
 } as const;
 
 export const Status = {
@@ -340,6 +492,7 @@ export const Status = {
   full: -4098,
   endOfStream: -4099,
   tooLarge: -4100,
+  revoked: -4101,
   peerCorrupt: -4196,
   badMagic: -4197,
   badVersion: -4198,
@@ -355,6 +508,7 @@ export const Status = {
   handlesExhausted: -4208,
   memoryLimit: -4209,
   consumersLimit: -4210,
+  filtersLimit: -4216,
   v9Version: -4211,
   v9Tag: -4212,
   v9Malformed: -4213,
@@ -374,6 +528,54 @@ export const V9Tag = {
   readyShm: 5,
   transaction: 6,
   slot: 7,
+} as const;
+
+export const Policy = {
+  disconnect: 0,
+  dropNewest: 1,
+  dropOldest: 2,
+  conflate: 3,
+  block: 4,
+} as const;
+
+export const FilterOp = {
+  add: 1,
+  remove: 2,
+  replace: 3,
+  drop: 4,
+} as const;
+
+export const FilterKind = {
+  accounts: 1,
+  transactions: 2,
+  slots: 3,
+} as const;
+
+export const FilterOpcode = {
+  startup: 1,
+  signature: 2,
+  dataSize: 3,
+  lamports: 4,
+  lamportsNot: 5,
+  owners: 6,
+  tokenAccount: 7,
+  memcmp: 8,
+  ownersNot: 9,
+  accountsNot: 10,
+  changed: 11,
+  slices: 12,
+  vote: 32,
+  failed: 33,
+  firstSignature: 34,
+  required: 35,
+  excluded: 36,
+  statuses: 64,
+} as const;
+
+export const FilterOutcome = {
+  no: 0,
+  unchanged: 1,
+  yes: 2,
 } as const;
 
 /** TypeScript's name: the library's name, parameters, result. */
@@ -399,12 +601,11 @@ export const SYMBOLS = {
   wakeNotify: ["qlaster_wake_notify", ["u32"], "i32"],
   ringCreate: ["qlaster_ring_create", ["u32", "u32", "f64", "buffer", "buffer"], "i32"],
   ringAttach: ["qlaster_ring_attach", ["u32", "u32"], "i32"],
-  ringJoin: ["qlaster_ring_join", ["i32", "i32", "u32", "u32"], "i32"],
+  ringJoin: ["qlaster_ring_join", ["i32", "i32", "i32", "u32", "u32", "u32"], "i32"],
   ringAddress: ["qlaster_ring_address", ["u32"], "f64"],
   ringInfo: ["qlaster_ring_info", ["u32", "buffer"], "i32"],
   ringOffer: ["qlaster_ring_offer", ["buffer", "u32", "buffer", "u32", "buffer", "u32", "u32"], "i32"],
   ringCommit: ["qlaster_ring_commit", ["buffer", "u32"], "i32"],
-  ringAbort: ["qlaster_ring_abort", ["u32"], "i32"],
   ringEnd: ["qlaster_ring_end", ["u32", "u32"], "i32"],
   ringPoll: ["qlaster_ring_poll", ["u32", "buffer", "u32"], "i32"],
   ringRelease: ["qlaster_ring_release", ["u32", "u32"], "i32"],
@@ -412,6 +613,21 @@ export const SYMBOLS = {
   ringUnpark: ["qlaster_ring_unpark", ["u32"], "i32"],
   ringRetire: ["qlaster_ring_retire", ["u32"], "i32"],
   ringSpin: ["qlaster_ring_spin", ["u32", "u32"], "i32"],
+  fanoutCreate: ["qlaster_fanout_create", ["buffer"], "i32"],
+  fanoutPoolFd: ["qlaster_fanout_pool_fd", ["u32"], "i32"],
+  fanoutAdd: ["qlaster_fanout_add", ["u32", "u32", "buffer"], "i32"],
+  fanoutRemove: ["qlaster_fanout_remove", ["u32", "u32", "u32"], "i32"],
+  fanoutSweep: ["qlaster_fanout_sweep", ["u32"], "i32"],
+  fanoutEdit: ["qlaster_fanout_edit", ["u32", "u32", "buffer", "u32"], "i32"],
+  fanoutPublish: ["qlaster_fanout_publish", ["u32", "buffer", "u32", "buffer", "u32", "u32"], "i32"],
+  fanoutPublishMany: ["qlaster_fanout_publish_many", ["u32", "buffer", "u32", "u32"], "i32"],
+  fanoutCommit: ["qlaster_fanout_commit", ["u32"], "i32"],
+  fanoutFlush: ["qlaster_fanout_flush", ["u32", "u32"], "i32"],
+  fanoutMark: ["qlaster_fanout_mark", ["u32", "u32", "buffer", "u32"], "i32"],
+  fanoutEvent: ["qlaster_fanout_event", ["u32"], "i32"],
+  fanoutInfo: ["qlaster_fanout_info", ["u32", "buffer"], "i32"],
+  fanoutConsumerInfo: ["qlaster_fanout_consumer_info", ["u32", "u32", "buffer"], "i32"],
+  filterEvaluate: ["qlaster_filter_evaluate", ["buffer", "u32", "buffer", "u32", "buffer", "u32", "buffer", "u32", "i32", "buffer"], "i32"],
   v9RingCreate: ["qlaster_v9_ring_create", ["buffer", "u32", "u32", "f64", "f64", "buffer"], "i32"],
   v9RingJoin: ["qlaster_v9_ring_join", ["buffer", "u32", "i32", "u32"], "i32"],
   v9RingSize: ["qlaster_v9_ring_size", ["u32"], "f64"],

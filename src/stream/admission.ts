@@ -16,6 +16,7 @@ import {
   Status,
 } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
+import type { OverflowPolicy } from "../types.ts";
 import { errorFromStatus } from "../errors.ts";
 import type { HalfSent } from "../v9/half_sent.ts";
 import type { FrameCutter } from "../v9/messages.ts";
@@ -27,6 +28,9 @@ import { Link, type LinkPeer, type LinkProtocol } from "./link.ts";
 
 /** Connections that have not said hello yet. One more ends the oldest, so that silence can't lock others out. */
 const HANDSHAKES_MAX = 256;
+/** A consumer that lags may hold that part of the pool, and no more. */
+const POOL_SHARES = 4;
+const NO_POOL = { bytes: 0, shareBytes: 0, fd: -1 };
 /** Bytes that may wait for a consumer that does not read its link: acks and pongs are small. */
 const LINK_QUEUE_BYTES_MAX = 64 * 1024;
 /** The user who may do everything anyway. */
@@ -42,6 +46,12 @@ export interface AdmissionOptions {
   readonly consumersMax: number;
   readonly uids: readonly number[];
   readonly handshakeTimeoutMs: number;
+  /** What a consumer may ask to happen when its ring is full. */
+  readonly policies: readonly OverflowPolicy[];
+  /** Most bytes that may wait at the sender for one consumer. */
+  readonly queueMaxBytes: number;
+  /** Bytes of the sender's pool; 0 for none. */
+  readonly poolBytes: number;
   /** Whether peers of wire version 9 are served. */
   readonly isV9Served: boolean;
 }
@@ -53,6 +63,8 @@ export interface AdmissionEvents extends ConnectionEvents {
   /** Bytes of shared memory that all consumers take. */
   memoryBytes(): number;
   onConnection(connection: Connection): void;
+  /** A descriptor of the pool; the caller's. */
+  poolDescriptor(): number;
   onRefused(event: RefusedEvent): void;
   /** A peer of wire version 9: its link, its first messages, what came behind them. */
   onV9(link: Link, bodies: readonly Uint8Array[], cutter: FrameCutter): void;
@@ -174,15 +186,23 @@ export class Admission {
     }
     const capacityBytes = this.#options.ringCapacityBytes;
     const share = Math.floor(capacityBytes / RESERVED_FRACTION / FRAME_ALIGN) * FRAME_ALIGN;
+    const may = (policy: OverflowPolicy) => this.#options.policies.includes(policy) ? policy : "disconnect";
+    const wanted = hello.backlogBytes === 0 ? this.#options.queueMaxBytes : hello.backlogBytes;
     this.#opening++;
     let connection: Connection;
+    let pool = NO_POOL;
     try {
+      pool = this.#poolFor(link);
       connection = await Connection.create(this.#native, this.#events, link, wake, {
         id: this.nextId(),
         name: hello.name,
         capacityBytes,
         reservedBytes: Math.max(RESERVED_BYTES_MIN, share),
         senderId: this.#senderId,
+        policy: may(hello.policy),
+        transactionPolicy: may(hello.transactionPolicy),
+        backlogBytes: Math.min(wanted, this.#options.queueMaxBytes),
+        pool,
       });
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
@@ -191,6 +211,7 @@ export class Admission {
       return;
     } finally {
       this.#opening--;
+      if (pool.fd >= 0) this.#native.fdClose(pool.fd);
     }
     if (connection.isEnded) return this.#onRefused(link.peer, "native", "it was gone before it got its ring");
     if (this.#isClosed) {
@@ -200,6 +221,13 @@ export class Admission {
     this.granted++;
     link.bodyBytesMax = LINK_BODY_BYTES_MAX;
     this.#events.onConnection(connection);
+  }
+
+  /** Who maps the pool can read all of it: consumers of another user get their payloads in their rings. */
+  #poolFor({ peer }: Link): typeof NO_POOL {
+    const { poolBytes } = this.#options;
+    if (poolBytes === 0 || peer.uid !== this.#ownUid) return NO_POOL;
+    return { bytes: poolBytes, shareBytes: poolBytes / POOL_SHARES, fd: this.#events.poolDescriptor() };
   }
 
   #refusalOf(hello: Hello): [status: number, text: string] | undefined {

@@ -162,7 +162,7 @@ async function firstMessage(
     signal?.throwIfAborted();
     const isLate = performance.now() >= deadline; // judged only after one more look
     const outcome = link.drain((message) => {
-      answer = { message, descriptors: link.takeDescriptors(message.kind === LinkKind.grant ? 3 : 0) };
+      answer = { message, descriptors: link.takeDescriptors(descriptorsOf(message)) };
       return false; // what follows is the consumer's to read
     });
     if (answer !== undefined) return answer;
@@ -185,6 +185,17 @@ async function firstMessage(
   }
 }
 
+/** Of a grant: ring, page, wake, and the pool if there is one. */
+function descriptorsOf(message: Message): number {
+  if (message.kind !== LinkKind.grant) return 0;
+  return decodeGrant(message).poolBytes > 0 ? 4 : 3;
+}
+
+/** Whether the sender may wait for room in our ring, and wants to hear of it. */
+function mayAwaitRoom(grant: Grant): boolean {
+  return grant.policy !== "disconnect" || grant.transactionPolicy !== "disconnect";
+}
+
 function join(
   native: Native,
   link: Link,
@@ -195,17 +206,10 @@ function join(
 ): GrantedNative {
   const { message } = answer;
   if (message.kind !== LinkKind.grant) throw protocolError(`kind ${message.kind} is no answer to a hello`);
-  const [ringFd, pageFd, wakeFd] = answer.descriptors;
-  const close = (...fds: number[]) => fds.forEach((fd) => native.fdClose(fd));
-  let grant: Grant;
-  try {
-    grant = decodeGrant(message);
-  } catch (error) {
-    close(ringFd!, pageFd!, wakeFd!);
-    throw error;
-  }
+  const [ringFd, pageFd, wakeFd, poolFd = -1] = answer.descriptors;
+  const grant = decodeGrant(message);
   if (grant.version !== LAYOUT_VERSION) {
-    close(ringFd!, pageFd!, wakeFd!);
+    for (const fd of answer.descriptors) native.fdClose(fd);
     throw new QlasterError(
       "CONNECT_VERSION",
       `${action}: it grants version ${grant.version}, we speak ${LAYOUT_VERSION}`,
@@ -213,16 +217,27 @@ function join(
   }
   const senderWake = native.wakeOpen(wakeFd!);
   if (senderWake < 0) {
-    close(ringFd!, pageFd!);
+    for (const fd of answer.descriptors) if (fd !== wakeFd) native.fdClose(fd);
     throw errorFromStatus(senderWake, `${action}: its wake is not what it must be`);
   }
   // A capacity beyond 32 bits wraps to a number that the library refuses.
-  const ring = native.ringJoin(ringFd!, pageFd!, Math.min(grant.capacityBytes, 0xffffffff), link.peer.uid);
+  const capacityBytes = Math.min(grant.capacityBytes, 0xffffffff);
+  const ring = native.ringJoin(ringFd!, pageFd!, poolFd, capacityBytes, grant.poolBytes, link.peer.uid);
   if (ring < 0) {
     native.close(senderWake);
     throw ring === Status.badArgument
-      ? new QlasterError("REGION_REFUSED", `${action}: it grants a ring of ${grant.capacityBytes} bytes`)
+      ? new QlasterError(
+        "REGION_REFUSED",
+        `${action}: it grants a ring of ${grant.capacityBytes} bytes and a pool of ${grant.poolBytes}`,
+      )
       : errorFromStatus(ring, `${action}: its regions are not what they must be`);
+  }
+  // Giving room back then wakes the sender, if it waits for some.
+  const attached = mayAwaitRoom(grant) ? native.ringAttach(ring, senderWake) : 0;
+  if (attached < 0) {
+    native.close(ring);
+    native.close(senderWake);
+    throw errorFromStatus(attached, `${action}: its wake can't be attached to the ring`);
   }
   return { protocol: "native", link, watch, handler, senderWake, ring, grant };
 }

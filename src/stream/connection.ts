@@ -9,7 +9,7 @@ import { setImmediate } from "node:timers";
 import { EndReason as WireReason, LAYOUT_VERSION, LinkKind, PART_SIZE } from "../native/abi.generated.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { errorFromStatus } from "../errors.ts";
-import type { EndReason } from "../types.ts";
+import type { EndReason, OverflowPolicy } from "../types.ts";
 import {
   decodeGoodbye,
   encodeEmpty,
@@ -20,7 +20,6 @@ import {
 } from "../wire/messages.ts";
 import type { Link } from "./link.ts";
 import { RemoteConsumer } from "./remote_consumer.ts";
-import { type Counts, SlotCounter } from "./slot_counter.ts";
 
 /** The reasons that a sender tells its consumer, as numbers of the wire. */
 const WIRE_REASON: Partial<Record<EndReason, number>> = {
@@ -29,10 +28,19 @@ const WIRE_REASON: Partial<Record<EndReason, number>> = {
   "peer-corrupt": WireReason.peerCorrupt,
 };
 
+/** Why the native engine has given a consumer up. */
+export function reasonOfWire(reason: number): EndReason {
+  return reason === WireReason.slowConsumer ? "slow-consumer" : "peer-corrupt";
+}
+
 /** What a connection tells its sender. */
 export interface ConnectionEvents {
   /** A subscribe message: answer it with `connection.link`. May throw a protocol error. */
   onSubscribe(connection: Connection, message: Message): void;
+  /** An edit of a named filter, likewise. */
+  onFilter(connection: Connection, message: Message): void;
+  /** It has read: there may be room in its ring. */
+  onRoom(connection: Connection): void;
   /** The consumer is gone, or broke the protocol. */
   onEnd(connection: Connection, reason: EndReason): void;
 }
@@ -44,6 +52,12 @@ export interface ConnectionOptions {
   readonly capacityBytes: number;
   readonly reservedBytes: number;
   readonly senderId: Uint8Array;
+  /** What happens when its ring is full, and how much may wait for it then. */
+  readonly policy: OverflowPolicy;
+  readonly transactionPolicy: OverflowPolicy;
+  readonly backlogBytes: number;
+  /** Bytes of the pool, most bytes of it for this connection, and its descriptor; 0 and -1 for none. */
+  readonly pool: { readonly bytes: number; readonly shareBytes: number; readonly fd: number };
 }
 
 /** Bytes of one connection's regions: ring and its header, consumer page. */
@@ -55,12 +69,15 @@ export function connectionBytes(ringCapacityBytes: number): number {
 export class Connection extends RemoteConsumer {
   readonly protocol = "native";
   readonly takesMarks = true;
+  override readonly policy: OverflowPolicy;
+  override readonly transactionPolicy: OverflowPolicy;
+  override readonly backlogBytes: number;
+  override readonly poolBytes: number;
   readonly link: Link;
 
   readonly #events: ConnectionEvents;
   readonly #wake: number;
   #watch: Watch | undefined;
-  readonly #lossesBySlot = new SlotCounter();
   #isDrainDue = false;
 
   private constructor(
@@ -69,18 +86,24 @@ export class Connection extends RemoteConsumer {
     link: Link,
     wake: number,
     ring: number,
-    { id, name, capacityBytes }: ConnectionOptions,
+    options: ConnectionOptions,
   ) {
+    const { id, name, capacityBytes } = options;
     super(native, { id, name, peer: link.peer, ring, capacityBytes, memoryBytes: connectionBytes(capacityBytes) });
     this.#events = events;
     this.link = link;
     link.onSentLater = () => this.poke();
     this.#wake = wake;
+    this.policy = options.policy;
+    this.transactionPolicy = options.transactionPolicy;
+    this.backlogBytes = options.backlogBytes;
+    this.poolBytes = options.pool.shareBytes;
   }
 
   /**
    * Creates the regions and grants them. On failure everything but link and wake is closed.
    * @param wake The consumer's, as a handle; the connection's from success on.
+   * @param options.pool.fd Stays the caller's.
    */
   static async create(
     native: Native,
@@ -101,14 +124,18 @@ export class Connection extends RemoteConsumer {
       const created = native.wakeCreate(pair);
       if (created < 0) throw errorFromStatus(created, "Cannot create a wake");
       descriptors.push(pair[1]!);
-      connection.#watch = await native.watch(pair[0]!, () => connection.drain(), () => connection.#onPeerGone());
+      connection.#watch = await native.watch(pair[0]!, () => connection.#onWake(), () => connection.#onPeerGone());
       const grant = {
         version: LAYOUT_VERSION,
         capacityBytes: options.capacityBytes,
         reservedBytes: options.reservedBytes,
         connectionId: options.id,
         senderId: options.senderId,
+        policy: options.policy,
+        transactionPolicy: options.transactionPolicy,
+        poolBytes: options.pool.bytes,
       };
+      if (options.pool.bytes > 0) descriptors.push(options.pool.fd);
       link.send(encodeGrant(grant), descriptors);
       // The socket of a fresh connection is empty: a grant that does not fit is a peer that plays games.
       if (!link.isSent) throw protocolError("the peer's socket has no room for a grant");
@@ -119,7 +146,7 @@ export class Connection extends RemoteConsumer {
       native.close(ring);
       throw error;
     } finally {
-      for (const fd of descriptors) native.fdClose(fd);
+      for (const fd of descriptors) if (fd !== options.pool.fd) native.fdClose(fd);
     }
   }
 
@@ -132,6 +159,12 @@ export class Connection extends RemoteConsumer {
   tell(bytes: Uint8Array): void {
     this.link.send(bytes);
     this.poke();
+  }
+
+  /** It wakes us for a message, or because it has read what we waited for. */
+  #onWake(): void {
+    this.drain();
+    if (!this.isEnded) this.#events.onRoom(this);
   }
 
   /** Reads the link. Whatever is wrong with it ends this connection and no other. */
@@ -160,6 +193,8 @@ export class Connection extends RemoteConsumer {
     switch (message.kind) {
       case LinkKind.subscribe:
         return this.#events.onSubscribe(this, message);
+      case LinkKind.filter:
+        return this.#events.onFilter(this, message);
       case LinkKind.ping:
         return this.tell(encodeEmpty(LinkKind.pong, message.requestId));
       case LinkKind.goodbye:
@@ -174,16 +209,6 @@ export class Connection extends RemoteConsumer {
   #onPeerGone(): void {
     this.drain();
     if (!this.isEnded) this.#events.onEnd(this, "consumer-gone");
-  }
-
-  override countLoss(kind: "account" | "transaction" | "slot", slot: number): void {
-    super.countLoss(kind, slot);
-    if (kind === "account") this.#lossesBySlot.countAccount(slot);
-    else if (kind === "transaction") this.#lossesBySlot.countTransaction(slot);
-  }
-
-  override lossesOf(slot: number): Readonly<Counts> | undefined {
-    return this.#lossesBySlot.get(slot);
   }
 
   /** The last words go on ring and link. */

@@ -8,21 +8,30 @@
 import { setImmediate } from "node:timers";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
-import { bytesFromAddressLike } from "../address.ts";
 import { QlasterError } from "../errors.ts";
 import type { EndReason, SlotToken, Subscription, SubscriptionAck } from "../types.ts";
 import type { GrantedV9 } from "../v9/bootstrap.ts";
 import { V9Reader } from "../v9/reader.ts";
 import { V9Session } from "../v9/session.ts";
+import type { NamedFilter } from "../wire/filters.ts";
 import { encodeHello } from "../wire/messages.ts";
 import { connect, type GrantedNative } from "./connect.ts";
-import { type ConsumerOptions, resolveConsumerOptions, type ResolvedConsumerOptions } from "./consumer_options.ts";
+import {
+  type ConsumerOptions,
+  type Freshness,
+  type OverflowPolicies,
+  resolveConsumerOptions,
+  type ResolvedConsumerOptions,
+} from "./consumer_options.ts";
+import { FilterNames } from "./filter_names.ts";
 import { Idle } from "./idle.ts";
 import { describeLoss } from "./loss.ts";
+import { type FilterKeysEdit, keyListsOf, NamedFilters } from "./named_filters.ts";
 import { NativeSession } from "./native_session.ts";
 import { type Copies, CopyQueues, type QueueKind } from "./queues.ts";
-import { BATCH_MAX, RingReader } from "./reader.ts";
-import type { Session } from "./session.ts";
+import { type Backlog, BATCH_MAX, RingReader } from "./reader.ts";
+import type { Edit, Session } from "./session.ts";
+import { StaleWatch } from "./stale_watch.ts";
 import { Latency } from "./timings.ts";
 import type { AccountCopy, SlotCopy, TransactionCopy, UpdateView } from "./view.ts";
 
@@ -30,10 +39,12 @@ import type { AccountCopy, SlotCopy, TransactionCopy, UpdateView } from "./view.
 export interface ConsumerMetrics {
   /** Updates read. */
   readonly frames: number;
-  /** Bytes of those frames in the ring. */
+  /** Bytes of the ring that were read, those included that the policy "drop-oldest" had us skip. */
   readonly bytes: number;
-  /** Matching updates that did not come, as the sender says. Wire version 9: 0, it does not say. */
+  /** Matching updates that did not come, by the numbers of those that did. Wire version 9: 0, it has none. */
   readonly lost: number;
+  /** Those of them that a newer value of the same account replaced, as far as the sender's frames say. */
+  readonly conflated: number;
   /** Wire version 9: frames that could not be decoded and were left out, as the original leaves them out. */
   readonly undecodable: number;
   /** Times that it went to sleep. */
@@ -69,6 +80,11 @@ const TAKEN_PER_TRY = 4096;
 const CLOCK_EVERY = 16;
 const TURN_MS = 2;
 
+/** What a consumer learns who still looked at shared payloads when the sender let go of it (design D5). */
+const REVOKED =
+  "its ring for this consumer was full, and payloads that were read last may have been overwritten while " +
+  "they were read: do not trust them; read faster, copy first, or subscribe to less";
+
 /** These end loops quietly. */
 const QUIET: readonly EndReason[] = ["closed", "sender-closed"];
 
@@ -95,7 +111,11 @@ export async function setupConsumer(path: string, options: ConsumerOptions = {})
   if (typeof path !== "string" || path === "") throw new TypeError("path must be a non-empty string");
   const resolved = resolveConsumerOptions(options);
   const { connectTimeoutMs: timeoutMs, protocol, uids, signal } = resolved;
-  const hello = encodeHello(resolved.name);
+  const hello = encodeHello(resolved.name, {
+    policy: resolved.policy.accounts,
+    transactionPolicy: resolved.policy.transactions,
+    backlogBytes: resolved.queueBytes,
+  });
   const native = await load();
   const granted = await connect(native, hello, { path, protocol, timeoutMs, uids, signal });
   let parts: Parts;
@@ -118,7 +138,13 @@ interface Parts {
   readonly reader: RingReader;
   readonly ring: number;
   readonly capacityBytes: number;
+  /** What the bits of masks stand for. */
+  readonly names: FilterNames;
+  readonly policy: OverflowPolicies;
 }
+
+/** The original's only one. */
+const V9_POLICY: OverflowPolicies = Object.freeze({ accounts: "disconnect", transactions: "disconnect" });
 
 function openParts(
   native: Native,
@@ -127,10 +153,18 @@ function openParts(
   options: ResolvedConsumerOptions,
 ): Parts {
   const { ring } = granted;
+  const names = new FilterNames();
   if (granted.protocol === "native") {
-    const { capacityBytes } = granted.grant;
+    const { capacityBytes, poolBytes, policy, transactionPolicy } = granted.grant;
     const session = new NativeSession(native, path, granted, options.requestTimeoutMs);
-    return { session, reader: new RingReader(native, ring, capacityBytes), ring, capacityBytes };
+    const memoryBytes = 2 * capacityBytes + poolBytes;
+    const reader = new RingReader(native, ring, capacityBytes, {
+      memoryBytes,
+      filters: names,
+      hasMarks: options.marks,
+    });
+    const policies = Object.freeze({ accounts: policy, transactions: transactionPolicy });
+    return { session, reader, ring, capacityBytes, names, policy: policies };
   }
   const reader = new V9Reader(native, ring);
   const session = new V9Session(native, path, granted, reader, {
@@ -138,7 +172,7 @@ function openParts(
     pingMs: options.v9PingMs,
     idleMs: options.v9IdleMs,
   });
-  return { session, reader, ring, capacityBytes: reader.capacityBytes };
+  return { session, reader, ring, capacityBytes: reader.capacityBytes, names, policy: V9_POLICY };
 }
 
 /** Reads the updates of one sender. Create one with {@linkcode setupConsumer}. One reader at a time. */
@@ -150,10 +184,18 @@ export class Consumer implements AsyncDisposable {
 
   /** What the sender speaks: this library's own protocol, or wire version 9 of the Rust original. */
   readonly protocol: "native" | "v9";
+  /**
+   * What happens when this consumer reads too slowly and its ring is full: what was asked for, as far as the sender permits
+   * it. Wire version 9: "disconnect".
+   */
+  readonly policy: OverflowPolicies;
   /** With the option `timings`: how long things take. Read and set to zero by `flush()`. */
   readonly timings: ConsumerTimings | undefined;
 
   readonly #session: Session;
+  readonly #names: FilterNames;
+  readonly #filters: NamedFilters;
+  readonly #staleWatch: StaleWatch;
   readonly #reader: RingReader;
   readonly #capacityBytes: number;
   readonly #idle: Idle;
@@ -170,6 +212,8 @@ export class Consumer implements AsyncDisposable {
   #lastTurnAt = performance.now();
   /** What the last native poll took, until an update has been charged with it. Only with timings. */
   #pollUs = 0;
+  /** Who used bytes that may have been overwritten has been told. */
+  #isRevocationTold = false;
 
   readonly #queues = new CopyQueues();
   readonly #onAbort = (): void => void this.close();
@@ -179,12 +223,21 @@ export class Consumer implements AsyncDisposable {
     native: Native,
     path: string,
     parts: Parts,
-    options: Pick<ResolvedConsumerOptions, "idle" | "timings" | "signal">,
+    options: Pick<ResolvedConsumerOptions, "idle" | "timings" | "signal" | "staleAfterSlots" | "onStale">,
   ) {
     this.path = path;
     this.protocol = parts.session.protocol;
+    this.policy = parts.policy;
     this.#session = parts.session;
+    this.#names = parts.names;
+    this.#filters = new NamedFilters(parts.names, (edit) => this.#edit(edit));
     this.#reader = parts.reader;
+    this.#staleWatch = new StaleWatch({
+      seenSlot: () => this.#reader.seenSlot,
+      knownSlot: () => this.#reader.knownSlot,
+      staleAfterSlots: options.staleAfterSlots,
+      onStale: options.onStale,
+    });
     this.#capacityBytes = parts.capacityBytes;
     this.#idle = new Idle(native, parts.ring, options.idle);
     this.#signal = options.signal;
@@ -204,7 +257,9 @@ export class Consumer implements AsyncDisposable {
    * @param handler Must be done with the view when it returns; a promise is refused.
    * @param limit Most updates to hand out. Default 256.
    * @returns How many were handed out. 0 also when the connection has ended: see `ended`.
-   * @throws {QlasterError} `CONSUMER_BUSY` inside a handler; what the handler throws, its update having been delivered.
+   * @throws {QlasterError} `CONSUMER_BUSY` inside a handler; `CONNECTION_LOST` if bytes that the handler was given may have
+   * been overwritten meanwhile, since the sender had dropped this consumer as too slow: do not trust them. What the handler
+   * throws, its update having been delivered.
    */
   poll(handler: (update: UpdateView) => void, limit: number = BATCH_MAX): number {
     if (this.#isPolling) throw new QlasterError("CONSUMER_BUSY", "Cannot poll inside a handler of poll");
@@ -230,6 +285,7 @@ export class Consumer implements AsyncDisposable {
       this.#reader.release();
       if (this.#closeDeferred) void this.close();
     }
+    this.#throwIfRevoked();
     return count;
   }
 
@@ -320,7 +376,19 @@ export class Consumer implements AsyncDisposable {
       else this.#keepTimed(update, this.timings);
     }
     this.#reader.release();
-    return this.#queues.shift(kind);
+    if (this.#reader.isRevoked) this.#queues.disown();
+    else this.#queues.confirm();
+    const copy = this.#queues.shift(kind);
+    if (copy === undefined) this.#throwIfRevoked();
+    return copy;
+  }
+
+  /** Once: whoever was handed out bytes that may have been overwritten has to know. */
+  #throwIfRevoked(): void {
+    if (!this.#reader.isRevoked || this.#isRevocationTold) return;
+    this.#isRevocationTold = true;
+    this.#noteEnd();
+    throw this.#lostError();
   }
 
   #take(): UpdateView | undefined {
@@ -396,6 +464,7 @@ export class Consumer implements AsyncDisposable {
 
   #throwUnlessQuiet(): undefined {
     const { reason } = this.#ended!;
+    this.#isRevocationTold = true;
     if (QUIET.includes(reason)) return undefined;
     throw this.#lostError();
   }
@@ -403,7 +472,7 @@ export class Consumer implements AsyncDisposable {
   #lostError(): QlasterError {
     // Not ended yet: there is still something to read.
     const reason = this.#ended?.reason ?? this.#reader.announcedEnd ?? this.#pendingEnd ?? "sender-gone";
-    const what = this.#session.explain(reason) ?? describeLoss(reason);
+    const what = this.#reader.isRevoked ? REVOKED : this.#session.explain(reason) ?? describeLoss(reason);
     return new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}" (${reason}: ${what})`, { reason });
   }
 
@@ -418,13 +487,86 @@ export class Consumer implements AsyncDisposable {
    * `CONNECTION_LOST`, `CONSUMER_CLOSED`
    */
   async subscribe(subscription: Subscription): Promise<SubscriptionAck> {
-    // Spread and not Array.from, which takes what is no list for an empty one.
-    const accounts = [...subscription.accounts ?? []].map((key) => bytesFromAddressLike(key, "Each of accounts"));
-    const owners = [...subscription.owners ?? []].map((key) => bytesFromAddressLike(key, "Each of owners"));
+    const lists = keyListsOf(subscription);
     const doubt = this.#doubt();
     if (doubt !== undefined) await doubt;
     this.#assertAskable();
-    return await this.#session.subscribe({ accounts, owners, transactions: subscription.transactions === true });
+    return await this.#session.subscribe(lists);
+  }
+
+  /**
+   * Takes back what `subscribe` had asked for: keys, and with `transactions: true` all transactions. What was not
+   * subscribed to is ignored. Named filters are not touched.
+   * @returns When it is in force. Updates of before may still be unread.
+   * @throws {TypeError} for a key that is none. {@linkcode QlasterError} `SUBSCRIBE_REFUSED`, `CONNECT_TIMEOUT`,
+   * `CONNECTION_LOST`, `CONSUMER_CLOSED`; `V9_UNSUPPORTED` from a sender of wire version 9, which can only add.
+   */
+  async unsubscribe(subscription: Subscription): Promise<SubscriptionAck> {
+    return await this.#filters.unsubscribe(keyListsOf(subscription));
+  }
+
+  /**
+   * Sets a filter by name, in the place of the one that had this name, in one step. What matches several filters comes
+   * once: its `filters` says their names.
+   * @param name Chosen by you, 1 to 64 characters; at most 63 of them at a time.
+   * @returns When it is in force.
+   * @throws {TypeError} {@linkcode RangeError} for what is no filter or beyond a limit. {@linkcode QlasterError}
+   * `SUBSCRIBE_REFUSED`: then the filter is as it was before. `CONNECT_TIMEOUT`, `CONNECTION_LOST`, `CONSUMER_CLOSED`;
+   * `V9_UNSUPPORTED` from a sender of wire version 9.
+   *
+   * @example
+   * ```ts
+   * import { setupConsumer, setupSender } from "@qlaster/core";
+   * import assert from "node:assert/strict";
+   *
+   * const [pubkey, owner] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
+   * await using sender = await setupSender({ path: "/tmp/qlaster-doc-filter.sock", ringCapacityBytes: 65536 });
+   * await using consumer = await setupConsumer("/tmp/qlaster-doc-filter.sock");
+   * await consumer.setFilter("rich", { accounts: { owners: [owner], lamports: { gt: 10n } } });
+   * sender.publishAccount({ pubkey, owner, lamports: 11n, data: new Uint8Array(0), slot: 1n });
+   * for await (const update of consumer) {
+   *   if (update.kind !== "account") continue;
+   *   assert.deepEqual(update.filters, ["rich"]);
+   *   break;
+   * }
+   * ```
+   */
+  async setFilter(name: string, filter: NamedFilter): Promise<SubscriptionAck> {
+    return await this.#filters.set(name, filter);
+  }
+
+  /**
+   * Adds keys to a named filter, or takes some away: of the list that the sender's index holds, which is `accounts`, or
+   * `owners` where there are no accounts, or a transaction filter's `accountInclude` (without it, the first of
+   * `accountRequired`).
+   * @returns When all of it is in force. Keys that are removed go first; a long list takes several messages, each of which
+   * holds as it comes.
+   * @throws {TypeError} for a key that is none, and for a filter without such a list. {@linkcode RangeError} for a name that
+   * is none. {@linkcode QlasterError} as `setFilter`; what was refused may have been done in part.
+   */
+  async editFilter(name: string, edit: FilterKeysEdit): Promise<SubscriptionAck> {
+    return await this.#filters.edit(name, edit);
+  }
+
+  /**
+   * Removes a named filter. Updates of before may still be unread, and bear its name.
+   * @returns When nothing matches it any longer.
+   * @throws {RangeError} for a name that is none. {@linkcode QlasterError} as `setFilter`.
+   */
+  async removeFilter(name: string): Promise<SubscriptionAck> {
+    return await this.#filters.remove(name);
+  }
+
+  /** Names of the filters that were set and not removed. */
+  get filterNames(): readonly string[] {
+    return this.#names.names;
+  }
+
+  async #edit(edit: Edit): Promise<SubscriptionAck> {
+    const doubt = this.#doubt();
+    if (doubt !== undefined) await doubt;
+    this.#assertAskable();
+    return await this.#session.edit(edit);
   }
 
   /**
@@ -482,6 +624,36 @@ export class Consumer implements AsyncDisposable {
     return this.#ended;
   }
 
+  /**
+   * How far this consumer is behind its sender: bytes and matching updates that were published and not handed out, lost
+   * ones included, and the microseconds since the oldest of them was published. All 0 when nothing is unread. Wire version
+   * 9, which numbers nothing: updates and age of what has been looked at.
+   */
+  lag(): Backlog {
+    return this.#reader.backlog;
+  }
+
+  /** How far this consumer is behind its sender in slots. Wire version 9, which does not say: never behind. */
+  freshness(): Freshness {
+    return this.#staleWatch.freshness;
+  }
+
+  /**
+   * Whether the reading is more than `staleAfterSlots` slots behind what the sender knows; false without that option. What
+   * a bot decides by state that is stale, it decides by the past.
+   */
+  get isStale(): boolean {
+    return this.#staleWatch.isStale;
+  }
+
+  /**
+   * How many edits of this consumer's filters are in force for the update that was handed out last: compare it with the
+   * `generation` of an acknowledgement. Wire version 9, which marks nothing: 0.
+   */
+  get filterGeneration(): number {
+    return this.#reader.filterGeneration;
+  }
+
   /** Wire version 9: what the sender knows this consumer by, also after its end. Undefined for the native protocol. */
   get slotToken(): SlotToken | undefined {
     return this.#session.slotToken;
@@ -493,6 +665,7 @@ export class Consumer implements AsyncDisposable {
       frames: this.#reader.frames,
       bytes: this.#reader.bytes,
       lost: this.#reader.lost,
+      conflated: this.#reader.conflated,
       undecodable: this.#reader.undecodable,
       parks: this.#idle.parks,
       discarded: this.#queues.discarded,
@@ -529,6 +702,7 @@ export class Consumer implements AsyncDisposable {
   #end(reason: EndReason): void {
     if (this.#ended !== undefined) return;
     this.#ended = { reason };
+    this.#staleWatch.close();
     this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#session.close();
     this.#session.rejectAll(this.#requestError());

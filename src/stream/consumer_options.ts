@@ -6,11 +6,40 @@
  */
 
 import { V9_IDLE_MS, V9_PING_MS } from "../native/abi.generated.ts";
+import { OVERFLOW_POLICIES, type OverflowPolicy } from "../types.ts";
 import { PROTOCOL_CHOICES, type ProtocolChoice } from "./dial.ts";
 import { IDLE_STRATEGIES, type IdleStrategy } from "./idle.ts";
 
 const CONNECT_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 30_000;
+const QUEUE_BYTES_MAX = 0xffffffff;
+
+/** What happens to accounts and slots, and what to transactions, for which there is no room. */
+export interface OverflowPolicies {
+  /** Of accounts and slots. */
+  readonly accounts: OverflowPolicy;
+  /** Of transactions. */
+  readonly transactions: OverflowPolicy;
+}
+
+/** How far the reading is behind the sender. */
+export interface Freshness {
+  /** The newest slot of the updates that were handed out; undefined before the first. */
+  readonly seenSlot: bigint | undefined;
+  /** The newest slot that the sender had published anything of, when it last wrote into this ring; 0n before that. */
+  readonly knownSlot: bigint;
+  /**
+   * Slots between the two. Before the first update was handed out: how many the sender has come on since somebody looked
+   * for the first time.
+   */
+  readonly behind: number;
+}
+
+/** The reading has become stale, or fresh again. */
+export interface StaleEvent extends Freshness {
+  /** Whether it is stale now. */
+  readonly isStale: boolean;
+}
 
 /** How a consumer is set up. */
 export interface ConsumerOptions {
@@ -35,14 +64,65 @@ export interface ConsumerOptions {
   readonly v9PingMs?: number;
   /** Wire version 9: the silence for which the sender evicts; an end after a longer one is told as "idle". Default 30000. */
   readonly v9IdleMs?: number;
+  /**
+   * What happens when this consumer reads too slowly and its ring is full, as far as the sender permits: see the getter
+   * `policy` of the consumer. One for all, or one for accounts and slots and another for transactions. Default
+   * "disconnect"; of transactions the same as of accounts, but "drop-oldest" for "conflate", since no transaction replaces
+   * another.
+   */
+  readonly policy?: OverflowPolicy | OverflowPolicies;
+  /**
+   * Most bytes that may wait for this consumer at the sender, by the policies "drop-oldest" and "conflate"; the sender has
+   * a limit of its own. Default 0: as the sender likes.
+   */
+  readonly queueBytes?: number;
+  /**
+   * Hands out where an edit of this consumer's filters takes effect, as an update of the kind "filter". Default false: see
+   * `filterGeneration` of the consumer.
+   */
+  readonly marks?: boolean;
+  /** How many slots the reading may be behind what the sender knows before it is stale: see `isStale`, `onStale`. */
+  readonly staleAfterSlots?: number;
+  /**
+   * Called when the reading becomes stale, and when it is fresh again, once each: judged once a second, and when `isStale`
+   * is asked for. Needs `staleAfterSlots`.
+   */
+  readonly onStale?: (event: StaleEvent) => void;
   /** Measures what the original measures: see `timings`. Costs about a microsecond per update. Default false. */
   readonly timings?: boolean;
 }
 
 /** All of them, checked. */
-export type ResolvedConsumerOptions = Required<Omit<ConsumerOptions, "signal">> & {
-  readonly signal: AbortSignal | undefined;
-};
+export type ResolvedConsumerOptions =
+  & Required<Omit<ConsumerOptions, "signal" | "policy" | "staleAfterSlots" | "onStale">>
+  & Pick<ConsumerOptions, "staleAfterSlots" | "onStale">
+  & { readonly signal: AbortSignal | undefined; readonly policy: OverflowPolicies };
+
+function assertPolicy(value: OverflowPolicy, name: string): OverflowPolicy {
+  if (!OVERFLOW_POLICIES.includes(value)) {
+    throw new TypeError(`${name} must be one of ${OVERFLOW_POLICIES.join(", ")}, not ${value}`);
+  }
+  return value;
+}
+
+function resolvePolicies(given: ConsumerOptions["policy"] = "disconnect"): OverflowPolicies {
+  if (typeof given === "object" && given !== null) {
+    return {
+      accounts: assertPolicy(given.accounts, "policy.accounts"),
+      transactions: assertPolicy(given.transactions, "policy.transactions"),
+    };
+  }
+  const accounts = assertPolicy(given, "policy");
+  return { accounts, transactions: accounts === "conflate" ? "drop-oldest" : accounts };
+}
+
+function assertCount(value: number, name: string, max: number): number {
+  if (typeof value !== "number") throw new TypeError(`${name} must be a number, not ${typeof value}`);
+  if (!Number.isInteger(value) || value < 0 || value > max) {
+    throw new RangeError(`${name} must be a whole number from 0 to ${max}, not ${value}`);
+  }
+  return value;
+}
 
 function assertTimeout(value: number, name: string): number {
   if (!(value > 0 && value <= 0x7fffffff)) {
@@ -61,8 +141,18 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   if (!PROTOCOL_CHOICES.includes(protocol)) {
     throw new TypeError(`protocol must be one of ${PROTOCOL_CHOICES.join(", ")}, not ${protocol}`);
   }
+  const { staleAfterSlots, onStale } = options;
+  if (staleAfterSlots !== undefined) assertCount(staleAfterSlots, "staleAfterSlots", Number.MAX_SAFE_INTEGER);
+  if (onStale !== undefined && typeof onStale !== "function") throw new TypeError("onStale must be a function");
+  if (onStale !== undefined && staleAfterSlots === undefined) {
+    throw new TypeError("onStale needs staleAfterSlots: how many slots are too many");
+  }
   return {
     signal: options.signal,
+    policy: resolvePolicies(options.policy),
+    queueBytes: assertCount(options.queueBytes ?? 0, "queueBytes", QUEUE_BYTES_MAX),
+    ...(staleAfterSlots !== undefined && { staleAfterSlots }),
+    ...(onStale !== undefined && { onStale }),
     idle,
     connectTimeoutMs: assertTimeout(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, "connectTimeoutMs"),
     requestTimeoutMs: assertTimeout(options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, "requestTimeoutMs"),
@@ -71,6 +161,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     protocol,
     v9PingMs: assertTimeout(options.v9PingMs ?? V9_PING_MS, "v9PingMs"),
     v9IdleMs: assertTimeout(options.v9IdleMs ?? V9_IDLE_MS, "v9IdleMs"),
+    marks: options.marks === true,
     timings: options.timings === true,
   };
 }

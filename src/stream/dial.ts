@@ -5,6 +5,7 @@
  * @module
  */
 
+import { LINK_DESCRIPTORS_MAX } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { errorFromStatus, QlasterError } from "../errors.ts";
 import { Link } from "./link.ts";
@@ -74,7 +75,8 @@ async function connectLink(native: Native, { path, action, deadline, signal }: A
     signal?.throwIfAborted();
     const handle = native.linkConnect(bytes, bytes.length);
     if (handle >= 0) {
-      const link = new Link(native, handle, { descriptorsExpected: 3, queueBytesMax: LINK_QUEUE_BYTES_MAX });
+      const options = { descriptorsExpected: LINK_DESCRIPTORS_MAX, queueBytesMax: LINK_QUEUE_BYTES_MAX };
+      const link = new Link(native, handle, options);
       return { link, handle };
     }
     switch (-handle) {

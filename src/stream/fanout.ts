@@ -1,310 +1,327 @@
 /**
- * The fan-out: gives updates their one order, finds who wants them, copies each into the rings of all that match.
- * May touch: rings of its consumers through the native library; the filter index. May not touch: links, sockets.
- * What happens when a ring refuses a frame is decided here; ending the consumer is the sender's.
+ * The fan-out, seen from TypeScript: encodes updates and hands them to the native engine, which gives them their one order,
+ * finds who wants them and copies each into the rings of all that match (zig/engine.zig, docs/ARCHITECTURE.md).
+ * May touch: the engine's handle; the numbers of its consumers. May not touch: links, sockets.
+ * What happens when a ring is full is the engine's by each consumer's policy; ending a consumer is the sender's.
  *
  * @module
  */
 
 import {
-  AccountBody,
   type EndReason as WireReason,
-  FrameHeader,
-  OfferTarget,
+  FANOUT_EVENT_FLAG,
+  FanoutConsumer,
+  FanoutInfo,
+  FanoutOptions as Layout,
+  FilterBody,
+  FilterOp,
   Status,
   V9_SLOT_NONE,
 } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { errorFromStatus } from "../errors.ts";
-import type { AccountUpdate, EndReason, SlotUpdate, TransactionUpdate, Update } from "../types.ts";
+import {
+  type AccountUpdate,
+  type EndReason,
+  OVERFLOW_POLICIES,
+  SLOT_STATUSES,
+  type SlotUpdate,
+  type TransactionUpdate,
+} from "../types.ts";
 import { FrameEncoder } from "../wire/encoder.ts";
 import type { SubscribeRequest } from "../wire/messages.ts";
-import { KeyIndex } from "./filter.ts";
+import { reasonOfWire } from "./connection.ts";
 import type { RemoteConsumer } from "./remote_consumer.ts";
-import { SlotCounter } from "./slot_counter.ts";
 import type { SenderTimings } from "./timings.ts";
 
 /** Most native consumers at a time. */
 export const CONNECTIONS_MAX = 1024;
 /** Most consumers of all kinds. */
-const CONSUMERS_MAX = CONNECTIONS_MAX + V9_SLOT_NONE;
-const TARGET_WORDS = OfferTarget.size / 4;
-const PUBKEY_WORD = (FrameHeader.size + AccountBody.pubkey) / 4;
-const OWNER_WORD = (FrameHeader.size + AccountBody.owner) / 4;
+export const CONSUMERS_MAX = CONNECTIONS_MAX + V9_SLOT_NONE;
+
+/** What a publish returns when a consumer with the policy "block" has no room: nobody got the update. */
+export const CONGESTED = -1;
+
+const NUMBER_BITS = 16;
+const ALL_STATUSES = (1 << SLOT_STATUSES.length) - 1;
+const NO_COUNTS = { accountsPublished: 0, transactionsPublished: 0, accountsLost: 0, transactionsLost: 0 };
+
+/** How a fan-out is made. */
+export interface FanoutOptions {
+  /** Most keys of all consumers together, of each kind, and of one. */
+  readonly keysMax: number;
+  readonly keysPerConsumerMax: number;
+  /** Bytes of the pool; 0 for none. */
+  readonly poolBytes: number;
+  /** Payloads from this size on go into the pool. */
+  readonly poolThresholdBytes: number;
+  /** Accounts that are remembered. */
+  readonly trackedAccountsMax: number;
+  /** What becomes of an older version of an account after a newer one. */
+  readonly olderVersions: "publish" | "count" | "drop";
+}
+
+const GUARDS: readonly FanoutOptions["olderVersions"][] = ["publish", "count", "drop"];
+
+/** What has been done so far. */
+export interface FanoutCounts {
+  readonly sequence: number;
+  readonly accounts: number;
+  readonly transactions: number;
+  readonly slots: number;
+  readonly deliveries: number;
+  readonly lost: number;
+  readonly conflated: number;
+  readonly unchanged: number;
+  readonly stale: number;
+  readonly newestSlot: number;
+  readonly keys: number;
+  readonly poolBytes: number;
+  readonly poolUsedBytes: number;
+}
 
 /** One sender's order of updates and its consumers. */
 export class Fanout {
-  /** Sequence of the newest update; 0 before the first. */
-  sequence = 0;
-  accounts = 0;
-  transactions = 0;
-  slots = 0;
-  /** Frames handed to rings: one per update and matching consumer. */
-  deliveries = 0;
-  /** Matching updates that a consumer did not get. */
-  lost = 0;
+  /** The engine's handle. */
+  readonly handle: number;
+  /** Whether the last publish was refused for want of room, and nobody has made any since. */
+  isCongested = false;
 
   readonly #native: Native;
   readonly #end: (consumer: RemoteConsumer, reason: EndReason) => void;
   readonly #timings: SenderTimings | undefined;
-  readonly #consumers = new Set<RemoteConsumer>();
-  readonly #accountIndex = new KeyIndex<RemoteConsumer>();
-  readonly #ownerIndex = new KeyIndex<RemoteConsumer>();
-  readonly #transactionConsumers = new Set<RemoteConsumer>();
-  readonly #slotCounter = new SlotCounter();
-
+  /** By their numbers in the engine. */
+  readonly #consumers: (RemoteConsumer | undefined)[] = [];
   readonly #encoder = new FrameEncoder();
   readonly #markEncoder = new FrameEncoder();
-  readonly #markTarget = new Uint32Array(TARGET_WORDS);
-  /** The consumers that the present update goes to, and the same as the native library wants them. */
-  readonly #matched: RemoteConsumer[] = [];
-  readonly #targets = new Uint32Array(TARGET_WORDS * CONSUMERS_MAX);
-  readonly #statuses = new Int32Array(this.#targets.buffer);
-  /** Consumers with frames that are not committed yet. */
-  readonly #dirty: RemoteConsumer[] = [];
+  readonly #info = new Float64Array(FanoutInfo.size / 8);
   #isBatchOpen = false;
-  /** When the present update's dispatch began. */
-  #dispatchUs = 0;
+  #isClosed = false;
 
   /**
    * @param end Ends a consumer: its ring is full, or it wrote a cursor that can't be.
    * @param timings Where to record how long things take, if anybody wants to know.
+   * @throws {QlasterError} `MEMORY_LIMIT`, `SYSTEM` if there is no memory for it.
    */
   constructor(
     native: Native,
+    options: FanoutOptions,
     end: (consumer: RemoteConsumer, reason: EndReason) => void,
     timings: SenderTimings | undefined,
   ) {
     this.#native = native;
     this.#end = end;
     this.#timings = timings;
+    const bytes = new Uint8Array(Layout.size);
+    const view = new DataView(bytes.buffer);
+    crypto.getRandomValues(bytes.subarray(Layout.seed, Layout.seed + 16));
+    view.setUint32(Layout.keysMax, options.keysMax, true);
+    view.setUint32(Layout.keysPerConsumerMax, options.keysPerConsumerMax, true);
+    view.setUint32(Layout.poolBytes, options.poolBytes, true);
+    view.setUint32(Layout.poolThreshold, options.poolThresholdBytes, true);
+    view.setUint32(Layout.trackedMax, options.trackedAccountsMax, true);
+    view.setUint32(Layout.guard, GUARDS.indexOf(options.olderVersions), true);
+    this.handle = native.fanoutCreate(bytes);
+    if (this.handle < 0) throw errorFromStatus(this.handle, "Cannot make the sender's index and pool");
   }
 
   // Who wants what
 
+  /** The pool's descriptor, to be passed and closed; -1 if there is no pool. */
+  poolDescriptor(): number {
+    const fd = this.#native.fanoutPoolFd(this.handle);
+    if (fd === Status.unsupported) return -1;
+    if (fd < 0) throw errorFromStatus(fd, "Cannot pass the pool on");
+    return fd;
+  }
+
+  /** @throws {QlasterError} `SYSTEM`… if there is no place or memory for it. */
   add(consumer: RemoteConsumer): void {
-    this.#consumers.add(consumer);
-  }
-
-  /** Adds to a consumer's filter. In force for every update with a greater sequence than the present one. */
-  subscribe(consumer: RemoteConsumer, request: SubscribeRequest): void {
-    for (const key of request.accounts) if (this.#accountIndex.add(key, consumer)) consumer.accounts++;
-    for (const key of request.owners) if (this.#ownerIndex.add(key, consumer)) consumer.owners++;
-    if (request.transactions) {
-      consumer.transactions = true;
-      this.#transactionConsumers.add(consumer);
+    const bytes = new Uint8Array(FanoutConsumer.size);
+    const view = new DataView(bytes.buffer);
+    crypto.getRandomValues(bytes.subarray(FanoutConsumer.seed, FanoutConsumer.seed + 16));
+    const { policy, transactionPolicy, backlogBytes, poolBytes, slotStatuses } = consumer;
+    let statuses = ALL_STATUSES;
+    if (slotStatuses !== undefined) {
+      statuses = 0;
+      for (const status of slotStatuses) statuses |= 1 << SLOT_STATUSES.indexOf(status);
     }
-    consumer.generation++;
+    view.setUint32(FanoutConsumer.policy, OVERFLOW_POLICIES.indexOf(policy), true);
+    view.setUint32(FanoutConsumer.transactionPolicy, OVERFLOW_POLICIES.indexOf(transactionPolicy), true);
+    view.setUint32(FanoutConsumer.statuses, statuses, true);
+    view.setUint32(FanoutConsumer.backlogBytes, backlogBytes, true);
+    view.setUint32(FanoutConsumer.poolBytes, poolBytes, true);
+    const number = this.#native.fanoutAdd(this.handle, consumer.ring, bytes);
+    if (number < 0) throw errorFromStatus(number, "Cannot take a consumer in");
+    consumer.seat = { fanout: this.handle, number };
+    this.#consumers[number] = consumer;
   }
 
-  /** Forgets a consumer that has ended. */
-  remove(consumer: RemoteConsumer): void {
-    if (consumer.accounts > 0) this.#accountIndex.remove(consumer);
-    if (consumer.owners > 0) this.#ownerIndex.remove(consumer);
-    this.#transactionConsumers.delete(consumer);
-    this.#consumers.delete(consumer);
-    const dirtyAt = this.#dirty.indexOf(consumer);
-    if (dirtyAt >= 0) this.#dirty.splice(dirtyAt, 1);
+  /**
+   * Adds to a consumer's default filter. In force for every update with a greater sequence than the present one.
+   * @returns 0, or why it was refused: then nothing has changed.
+   */
+  subscribe(consumer: RemoteConsumer, request: SubscribeRequest): number {
+    return this.edit(consumer, encodeAddition(request));
   }
 
-  /** Keys in the index, those of all consumers. */
-  get keys(): number {
-    return this.#accountIndex.size + this.#ownerIndex.size;
+  /** Applies the body of a filter message. @returns 0, or why it was refused: then nothing has changed. */
+  edit(consumer: RemoteConsumer, body: Uint8Array): number {
+    const status = this.#native.fanoutEdit(this.handle, consumer.seat!.number, body, body.length);
+    if (status >= 0) consumer.generation++;
+    return status;
+  }
+
+  /** Forgets a consumer that has ended. @param isGone Nothing that it may still read will be overwritten: its process, or
+   * the sender, is gone. */
+  remove(consumer: RemoteConsumer, isGone: boolean): void {
+    const { seat } = consumer;
+    if (seat === undefined || this.#consumers[seat.number] !== consumer) return;
+    consumer.noteCounts();
+    this.#consumers[seat.number] = undefined;
+    consumer.seat = undefined;
+    this.#native.fanoutRemove(this.handle, seat.number, isGone ? 1 : 0);
   }
 
   // Publishing. Outside a batch each update is committed by itself.
 
   /** Opens a batch: its updates share a time stamp and stay unseen until `commit`. */
   openBatch(): void {
-    if (this.#isBatchOpen) return;
     this.#isBatchOpen = true;
-    this.#encoder.startBatch();
-  }
-
-  get isBatchOpen(): boolean {
-    return this.#isBatchOpen;
   }
 
   /** Makes what was published in the batch visible, and wakes who sleeps. */
   commit(): void {
     this.#isBatchOpen = false;
-    const dirty = this.#dirty;
-    if (dirty.length === 0) return;
-    for (let i = 0; i < dirty.length; i++) {
-      dirty[i]!.isDirty = false;
-      this.#targets[i * TARGET_WORDS] = dirty[i]!.ring;
-    }
-    this.#native.ringCommit(this.#targets, dirty.length);
-    dirty.length = 0;
+    if (!this.#isClosed) this.#note(this.#native.fanoutCommit(this.handle));
   }
 
   publishAccount(update: Omit<AccountUpdate, "kind">): number {
-    this.#startDispatch();
-    this.#encoder.account(update, this.sequence + 1);
-    this.sequence++;
-    this.accounts++;
-    const slot = Number(update.slot);
-    this.#slotCounter.countAccount(slot);
-    this.#matched.length = 0;
-    const words = this.#encoder.headWords;
-    if (this.#accountIndex.size > 0) this.#match(this.#accountIndex.get(words, PUBKEY_WORD));
-    if (this.#ownerIndex.size > 0) this.#match(this.#ownerIndex.get(words, OWNER_WORD));
-    return this.#endDispatch(this.#deliver("account", slot));
+    this.#encoder.account(update);
+    return this.#publish();
   }
 
   publishTransaction(update: Omit<TransactionUpdate, "kind">): number {
-    this.#startDispatch();
-    this.#encoder.transaction(update, this.sequence + 1);
-    this.sequence++;
-    this.transactions++;
-    const slot = Number(update.slot);
-    this.#slotCounter.countTransaction(slot);
-    this.#matched.length = 0;
-    this.#match(this.#transactionConsumers);
-    return this.#endDispatch(this.#deliver("transaction", slot));
+    this.#encoder.transaction(update);
+    return this.#publish();
   }
 
   publishSlot(update: Omit<SlotUpdate, "kind">): number {
-    this.#startDispatch();
-    const slot = Number(update.slot);
-    this.#encoder.slot(update, this.sequence + 1, this.#slotCounter.countsOf(slot));
-    this.sequence++;
-    this.slots++;
-    // Those with losses of this slot get a frame of their own; it takes its place in the order all the same.
-    const withLosses: RemoteConsumer[] = [];
-    this.#matched.length = 0;
-    for (const consumer of this.#consumers) {
-      if (consumer.slotStatuses !== undefined && !consumer.slotStatuses.has(update.status)) continue;
-      if (consumer.lossesOf(slot) === undefined) this.#addTarget(consumer);
-      else withLosses.push(consumer);
-    }
-    let reached = this.#deliver("slot", slot);
-    for (const consumer of withLosses) {
-      const losses = consumer.lossesOf(slot)!;
-      this.#encoder.slotLosses(losses.accounts, losses.transactions);
-      this.#matched.length = 0;
-      this.#addTarget(consumer);
-      reached += this.#deliver("slot", slot);
-    }
-    return this.#endDispatch(reached);
+    this.#encoder.slot(update, NO_COUNTS); // the engine fills them in
+    return this.#publish();
   }
 
-  /** Before an update is encoded: outside a batch it gets a time stamp of its own. */
-  #startDispatch(): void {
-    if (!this.#isBatchOpen) this.#encoder.startBatch();
-    if (this.#timings !== undefined) this.#dispatchUs = this.#native.clockUs();
-  }
-
-  /** After an update is in all rings that it could get into. */
-  #endDispatch(reached: number): number {
-    if (this.#timings !== undefined) this.#timings.dispatch.record(this.#native.clockUs() - this.#dispatchUs);
+  #publish(): number {
+    const { head, headLength, tail } = this.#encoder;
+    const startedUs = this.#timings === undefined ? 0 : this.#native.clockUs();
+    const isBatch = this.#isBatchOpen ? 1 : 0;
+    const result = this.#native.fanoutPublish(this.handle, head, headLength, tail, tail.length, isBatch);
+    if (result < 0) {
+      if (result !== Status.wouldBlock) throw errorFromStatus(result, "Cannot publish an update");
+      this.isCongested = true;
+      return CONGESTED;
+    }
+    const reached = this.#note(result);
+    if (this.#timings !== undefined) {
+      const us = this.#native.clockUs() - startedUs;
+      this.#timings.recordSends(us, reached);
+      this.#timings.dispatch.record(us);
+    }
     return reached;
+  }
+
+  /** Takes the flag for events out of a result, and looks at the events if there are any. */
+  #note(result: number): number {
+    if ((result & FANOUT_EVENT_FLAG) === 0) return result;
+    this.#onEvents();
+    return result & ~FANOUT_EVENT_FLAG;
+  }
+
+  /** Ends the consumers that the engine has given up. */
+  #onEvents(): void {
+    while (!this.#isClosed) {
+      const event = this.#native.fanoutEvent(this.handle);
+      if (event < 0) return;
+      const consumer = this.#consumers[event & ((1 << NUMBER_BITS) - 1)];
+      const reason = reasonOfWire(event >>> NUMBER_BITS);
+      if (consumer !== undefined) this.#end(consumer, reason);
+    }
+  }
+
+  // Now and then
+
+  /** A consumer may have made room: what waits for it goes into its ring. */
+  flush(consumer: RemoteConsumer): void {
+    if (consumer.seat === undefined) return;
+    this.#note(this.#native.fanoutFlush(this.handle, consumer.seat.number));
+    this.isCongested = false; // the next publish finds out
+  }
+
+  /** What nobody woke us for: once a second. */
+  sweep(): void {
+    this.#note(this.#native.fanoutSweep(this.handle));
+  }
+
+  /** Where an edit of a consumer's filters takes effect, for the consumer to see among its frames. */
+  markEdit(consumer: RemoteConsumer): void {
+    if (!consumer.takesMarks || consumer.seat === undefined) return;
+    this.#markEncoder.filterMark(consumer.generation);
+    this.#mark(consumer);
   }
 
   /** The producer's last words to one consumer, if it takes such: a frame behind all others. */
   sayGoodbye(consumer: RemoteConsumer, wireReason: (typeof WireReason)[keyof typeof WireReason]): void {
-    if (!consumer.takesMarks) return;
-    this.#markEncoder.startBatch();
-    this.#markEncoder.goodbye(this.sequence, wireReason);
-    this.#offerMark(consumer);
+    if (!consumer.takesMarks || consumer.seat === undefined) return;
+    this.#markEncoder.goodbye(wireReason);
+    this.#mark(consumer);
   }
 
-  /** Adds consumers to the targets of the present update, each once. */
-  #match(consumers: Iterable<RemoteConsumer> | undefined): void {
-    if (consumers === undefined) return;
-    for (const consumer of consumers) {
-      if (consumer.matchedSequence === this.sequence) continue;
-      consumer.matchedSequence = this.sequence;
-      this.#addTarget(consumer);
-    }
+  /** A mark that does not fit is left out: acknowledgements and reasons come over the link as well. */
+  #mark(consumer: RemoteConsumer): void {
+    const { head, headLength } = this.#markEncoder;
+    this.#native.fanoutMark(this.handle, consumer.seat!.number, head, headLength);
   }
 
-  #addTarget(consumer: RemoteConsumer): void {
-    this.#targets[this.#matched.length * TARGET_WORDS] = consumer.ring;
-    this.#matched.push(consumer);
+  /** What has been done so far. */
+  get counts(): FanoutCounts {
+    this.#native.fanoutInfo(this.handle, this.#info);
+    const at = (offset: number) => this.#info[offset / 8]!;
+    return {
+      sequence: at(FanoutInfo.sequence),
+      accounts: at(FanoutInfo.accounts),
+      transactions: at(FanoutInfo.transactions),
+      slots: at(FanoutInfo.slots),
+      deliveries: at(FanoutInfo.deliveries),
+      lost: at(FanoutInfo.lost),
+      conflated: at(FanoutInfo.conflated),
+      unchanged: at(FanoutInfo.unchanged),
+      stale: at(FanoutInfo.stale),
+      newestSlot: at(FanoutInfo.newestSlot),
+      keys: at(FanoutInfo.accountKeys) + at(FanoutInfo.ownerKeys),
+      poolBytes: at(FanoutInfo.poolBytes),
+      poolUsedBytes: at(FanoutInfo.poolUsedBytes),
+    };
   }
 
-  /** Copies the encoded frame into the ring of each matched consumer, and commits unless a batch is open. */
-  #deliver(kind: Update["kind"], slot: number): number {
-    const count = this.#matched.length;
-    if (count === 0) return 0;
-    const { head, headLength, tail } = this.#encoder;
-    const commit = this.#isBatchOpen ? 0 : 1;
-    let taken = this.#native.ringOffer(head, headLength, tail, tail.length, this.#targets, count, commit);
-    if (taken < 0) throw errorFromStatus(taken, "Cannot hand a frame to its rings");
-    if (this.#timings !== undefined) this.#timings.recordSends(this.#native.clockUs() - this.#dispatchUs, taken);
-    const refused = taken < count ? this.#refused() : [];
-    for (let i = 0; i < count; i++) {
-      const consumer = this.#matched[i]!;
-      if (this.#statuses[i * TARGET_WORDS + 1]! === 0) consumer.frames++;
-      if (commit === 0 && !consumer.isDirty) {
-        consumer.isDirty = true;
-        this.#dirty.push(consumer);
-      }
-    }
-    for (const [consumer, status] of refused) {
-      if (this.#onRefused(consumer, status, kind, slot)) taken++;
-    }
-    this.deliveries += taken;
-    return taken;
+  /** Gives all memory back; consumers are removed first. May be called twice. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.counts; // the last ones stay to be read
+    this.#isClosed = true;
+    this.#native.close(this.handle);
   }
+}
 
-  /** The targets that did not take the frame. Collected first: ending a consumer offers marks, which need the targets. */
-  #refused(): [RemoteConsumer, number][] {
-    const refused: [RemoteConsumer, number][] = [];
-    this.#matched.forEach((consumer, i) => {
-      const status = this.#statuses[i * TARGET_WORDS + 1]!;
-      if (status < 0) refused.push([consumer, status]);
-    });
-    return refused;
-  }
-
-  /** Returns whether the frame got in at a second try. */
-  #onRefused(consumer: RemoteConsumer, status: number, kind: Update["kind"], slot: number): boolean {
-    switch (status) {
-      case Status.tooLarge:
-        this.#countLoss(consumer, kind, slot);
-        // It can never fit this ring: a loss, which a gap frame reports at once, and not an eviction.
-        this.reportGap(consumer);
-        return false;
-      case Status.full:
-        // Frames of an open batch are room that the consumer can't give back: show them, look again.
-        if (this.#isBatchOpen && this.#offerAgain(consumer)) {
-          consumer.frames++;
-          return true;
-        }
-        this.#countLoss(consumer, kind, slot);
-        this.#end(consumer, "slow-consumer");
-        return false;
-      default:
-        this.#end(consumer, "peer-corrupt");
-        return false;
-    }
-  }
-
-  /** Tells a consumer of its losses, if it takes that, now or when there is room: `consumer.isGapDue` says which. */
-  reportGap(consumer: RemoteConsumer): void {
-    if (!consumer.takesMarks) return;
-    this.#markEncoder.startBatch();
-    this.#markEncoder.gap(this.sequence, consumer.lost);
-    consumer.isGapDue = !this.#offerMark(consumer);
-  }
-
-  #countLoss(consumer: RemoteConsumer, kind: Update["kind"], slot: number): void {
-    consumer.countLoss(kind, slot);
-    this.lost++;
-  }
-
-  #offerAgain(consumer: RemoteConsumer): boolean {
-    this.#markTarget[0] = consumer.ring;
-    this.#native.ringCommit(this.#markTarget, 1);
-    const { head, headLength, tail } = this.#encoder;
-    return this.#native.ringOffer(head, headLength, tail, tail.length, this.#markTarget, 1, 0) === 1;
-  }
-
-  #offerMark(consumer: RemoteConsumer): boolean {
-    const { head, headLength, tail } = this.#markEncoder;
-    this.#markTarget[0] = consumer.ring;
-    return this.#native.ringOffer(head, headLength, tail, tail.length, this.#markTarget, 1, 1) === 1;
-  }
+/** A subscribe request as the body of a filter message: adds to the default filter. */
+function encodeAddition({ accounts, owners, transactions }: SubscribeRequest): Uint8Array {
+  const keys = [...accounts, ...owners];
+  const bytes = new Uint8Array(FilterBody.size + 32 * keys.length);
+  const view = new DataView(bytes.buffer);
+  bytes[FilterBody.op] = FilterOp.add;
+  bytes[FilterBody.transactions] = transactions ? 1 : 0;
+  bytes[FilterBody.isLast] = 1;
+  view.setUint32(FilterBody.accountCount, accounts.length, true);
+  view.setUint32(FilterBody.ownerCount, owners.length, true);
+  keys.forEach((key, i) => bytes.set(key as Uint8Array, FilterBody.size + 32 * i));
+  return bytes;
 }

@@ -7,11 +7,15 @@
 
 import { setImmediate } from "node:timers";
 import type { Update } from "../types.ts";
+import { CONGESTED } from "./fanout.ts";
 
 /** What a feed needs of its sender. */
 export interface Stage {
+  /** Publishes an update, unseen until `commit`. @returns `CONGESTED` if there is no room for it now. */
   stage(update: Update): number;
   commit(): void;
+  /** Waits for room. */
+  drained?(): Promise<void>;
 }
 
 /** Updates after which a batch is committed even if more is ready. */
@@ -52,7 +56,12 @@ export async function feed(stage: Stage, source: AsyncIterable<Item>, signals: r
       if (turnAt === Infinity) turnAt = performance.now() + TURN_MS;
       const item = result.value;
       for (const update of Array.isArray(item) ? item as readonly Update[] : [item as Update]) {
-        stage.stage(update);
+        while (stage.stage(update) === CONGESTED && !stop.isAborted) {
+          stage.commit();
+          staged = 0;
+          await stop.orElse(stage.drained!());
+        }
+        if (stop.isAborted) break;
         if (++staged >= BATCH_MAX) {
           stage.commit();
           staged = 0;

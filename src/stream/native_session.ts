@@ -9,21 +9,57 @@ import { setImmediate } from "node:timers";
 import { EndReason as WireReason, LinkKind } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { QlasterError } from "../errors.ts";
-import type { SubscriptionAck } from "../types.ts";
+import type { ReadonlyUint8Array, SubscriptionAck } from "../types.ts";
 import {
   decodeAck,
   decodeGoodbye,
   decodeRefusal,
   encodeEmpty,
+  encodeFilterEdit,
   encodeGoodbye,
   encodeSubscribe,
+  type FilterEdit,
+  filterKeysMax,
   KEYS_PER_MESSAGE_MAX,
   type Message,
   protocolError,
 } from "../wire/messages.ts";
 import type { GrantedNative } from "./connect.ts";
 import { Requests } from "./requests.ts";
-import type { KeyLists, Session, SessionHost } from "./session.ts";
+import type { Edit, KeyLists, Session, SessionHost } from "./session.ts";
+
+const NOTHING = new Uint8Array(0);
+
+interface Keys {
+  readonly accounts: readonly ReadonlyUint8Array[];
+  readonly owners: readonly ReadonlyUint8Array[];
+}
+
+/** At least one part, each with as many keys as fit: into the first `firstMax`, into others `othersMax`. */
+function splitKeys(lists: Keys, firstMax: number, othersMax: number = firstMax): Keys[] {
+  const { accounts, owners } = lists;
+  const parts: Keys[] = [];
+  let [account, owner, room] = [0, 0, firstMax];
+  do {
+    const some = accounts.slice(account, account + room);
+    const others = owners.slice(owner, owner + room - some.length);
+    account += some.length;
+    owner += others.length;
+    parts.push({ accounts: some, owners: others });
+    room = othersMax;
+  } while (account < accounts.length || owner < owners.length);
+  return parts;
+}
+
+/** @throws {QlasterError} `SUBSCRIBE_REFUSED` if one of them was refused. */
+async function lastAck(answers: readonly Promise<Message>[], action: string): Promise<SubscriptionAck> {
+  const messages = await Promise.all(answers);
+  for (const message of messages) {
+    if (message.kind !== LinkKind.refuse) continue;
+    throw new QlasterError("SUBSCRIBE_REFUSED", `Cannot ${action}: ${decodeRefusal(message).text}`);
+  }
+  return decodeAck(messages.at(-1)!);
+}
 
 /** @see Session */
 export class NativeSession implements Session {
@@ -33,6 +69,10 @@ export class NativeSession implements Session {
   readonly #granted: GrantedNative;
   readonly #requests: Requests;
   #host: SessionHost | undefined;
+  /** Settled when a filter that takes several messages is done: other edits wait for that, in their order. */
+  #replacing: Promise<void> | undefined;
+  /** No question will be answered any longer, and why. */
+  #over: { readonly error: unknown } | undefined;
   #isDrainDue = false;
   /** The sender has said nonsense, or the connection is closed: it is not listened to any longer. */
   #isDeaf = false;
@@ -59,25 +99,52 @@ export class NativeSession implements Session {
   }
 
   async subscribe(request: KeyLists): Promise<SubscriptionAck> {
-    const accounts = [...request.accounts];
-    const owners = [...request.owners];
-    let last: Promise<Message>;
-    const answers: Promise<Message>[] = [];
-    do {
-      // A long list goes in several messages; the answer to the last one stands for all.
-      const some = accounts.splice(0, KEYS_PER_MESSAGE_MAX);
-      const others = owners.splice(0, KEYS_PER_MESSAGE_MAX - some.length);
-      const isLast = accounts.length + owners.length === 0;
-      const part = { accounts: some, owners: others, transactions: isLast && request.transactions };
-      last = this.#ask((id) => encodeSubscribe(id, part));
-      answers.push(last);
-    } while (accounts.length + owners.length > 0);
-    for (const answer of await Promise.all(answers)) {
-      if (answer.kind === LinkKind.refuse) {
-        throw new QlasterError("SUBSCRIBE_REFUSED", `Cannot subscribe: ${decodeRefusal(answer).text}`);
-      }
+    while (this.#replacing !== undefined) await this.#replacing;
+    // A long list goes in several messages; the answer to the last one stands for all.
+    const answers = splitKeys(request, KEYS_PER_MESSAGE_MAX).map((part, i, { length }) => {
+      const transactions = i === length - 1 && request.transactions;
+      return this.#ask((id) => encodeSubscribe(id, { ...part, transactions }));
+    });
+    return await lastAck(answers, "subscribe");
+  }
+
+  async edit(edit: Edit): Promise<SubscriptionAck> {
+    while (this.#replacing !== undefined) await this.#replacing;
+    if (edit.op === "replace") return await this.#replace(edit);
+    const answers = splitKeys(edit, filterKeysMax(0)).map((part, i, { length }) => {
+      const transactions = i === length - 1 && edit.transactions;
+      return this.#askEdit({ ...part, op: edit.op, bit: edit.bit, transactions, isLast: true, program: NOTHING });
+    });
+    return await lastAck(answers, "edit the filter");
+  }
+
+  /** In force with the last message. A sender makes one filter at a time, and a refused part must not be followed. */
+  async #replace(edit: Edit): Promise<SubscriptionAck> {
+    const { bit, transactions } = edit;
+    const [first, ...others] = splitKeys(edit, filterKeysMax(edit.program.length), filterKeysMax(0));
+    // Without any key, as one message, it would match by its conditions alone.
+    if (edit.isKeyed && first!.accounts.length + first!.owners.length === 0) others.push(first!);
+    const parts: FilterEdit[] = [
+      { ...first!, op: "replace", bit, transactions, isLast: others.length === 0, program: edit.program },
+      ...others.map((part, i): FilterEdit => {
+        return { ...part, op: "add", bit, transactions: false, isLast: i === others.length - 1, program: NOTHING };
+      }),
+    ];
+    if (parts.length === 1) return await lastAck([this.#askEdit(parts[0]!)], "set the filter");
+    let done!: () => void;
+    this.#replacing = new Promise((resolve) => done = resolve);
+    try {
+      let ack!: SubscriptionAck;
+      for (const part of parts) ack = await lastAck([this.#askEdit(part)], "set the filter");
+      return ack;
+    } finally {
+      this.#replacing = undefined;
+      done();
     }
-    return decodeAck(await last);
+  }
+
+  #askEdit(edit: FilterEdit): Promise<Message> {
+    return this.#ask((id) => encodeFilterEdit(id, edit));
   }
 
   async ping(): Promise<void> {
@@ -85,6 +152,8 @@ export class NativeSession implements Session {
   }
 
   #ask(encode: (id: number) => Uint8Array): Promise<Message> {
+    // It may have ended while this question waited for others.
+    if (this.#over !== undefined) return Promise.reject(this.#over.error);
     return this.#requests.ask((id) => {
       this.#granted.link.send(encode(id));
       this.#native.wakeNotify(this.#granted.senderWake);
@@ -92,6 +161,7 @@ export class NativeSession implements Session {
   }
 
   rejectAll(error: unknown): void {
+    this.#over = { error };
     this.#requests.rejectAll(error);
   }
 

@@ -16,7 +16,17 @@ import {
 } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import type { EndReason } from "../types.ts";
-import { frameSize, type FrameViews, type RingMemory, type UpdateView, Views } from "./view.ts";
+import type { FilterNames } from "./filter_names.ts";
+import {
+  frameKind,
+  frameLost,
+  frameOffset,
+  frameSize,
+  type FrameViews,
+  type RingMemory,
+  type UpdateView,
+  Views,
+} from "./view.ts";
 
 /** Frames per native call: enough that the call's cost vanishes, few enough that room comes back soon. */
 export const BATCH_MAX = 256;
@@ -49,9 +59,33 @@ function closeLater(native: Native, ring: number): void {
 
 /** How a ring's bytes are seen. */
 export interface RingLayout {
-  /** Bytes at the ring's address. */
-  readonly memoryBytes: number;
-  createViews(memory: RingMemory): FrameViews;
+  /** Bytes at the ring's address: both mappings of it, and the pool behind them. Default: no pool. */
+  readonly memoryBytes?: number;
+  /** What the bits of masks stand for. */
+  readonly filters?: FilterNames;
+  /** Whether marks of filter edits are handed out. */
+  readonly hasMarks?: boolean;
+  /** Default: those of this library's own frames. */
+  createViews?(memory: RingMemory): FrameViews;
+}
+
+/** What was published and not handed out. */
+export interface Backlog {
+  /** Bytes of the ring. */
+  readonly bytes: number;
+  /** Matching updates, those included that are lost already. */
+  readonly frames: number;
+  /** Microseconds since the oldest of them was published; 0 for none. */
+  readonly ageUs: number;
+}
+
+const NOTHING: Backlog = Object.freeze({ bytes: 0, frames: 0, ageUs: 0 });
+const HIGH_WORD = 4294967296;
+
+/** Marks have no place in the order of updates. */
+function isUpdate(kind: number): boolean {
+  return kind === FrameKind.account || kind === FrameKind.transaction || kind === FrameKind.slot ||
+    kind === FrameKind.left;
 }
 
 /** The consumer's end of a ring. ../v9/reader.ts is one of wire version 9. */
@@ -60,7 +94,9 @@ export class RingReader {
   readonly #ring: number;
   readonly #memory: ArrayBuffer;
   readonly #capacity: number;
+  readonly #data: DataView;
   readonly #views: FrameViews;
+  readonly #hasMarks: boolean;
   readonly #records = new Uint32Array(BATCH_MAX * RECORD_WORDS);
   readonly #info = new Float64Array(RingInfo.size / 8);
   #count = 0;
@@ -73,27 +109,38 @@ export class RingReader {
   /** Where reading ends: what is published by then, once the sender is not to be listened to any longer. */
   #endPosition = Infinity;
   #isClosed = false;
+  #isRevoked = false;
+  /** Lower half of the slot that was looked at last. */
+  #lastSlotLow = -1;
 
   frames = 0;
   bytes = 0;
   lost = 0;
+  /** Those of the lost that newer values replaced. */
+  conflated = 0;
+  /** Newest slot of the frames that were handed out; -1 before the first that has one. */
+  seenSlot = -1;
+  /** Edits of the filters that are in force for the frame that was handed out last. */
+  filterGeneration = 0;
   /** Nothing will follow, and `end` is not known yet: whoever waits must not wait for the ring. */
   isOver = false;
   /** The last look found nothing, but did not see all: what comes next is worth a turn of the event loop, and no sleep. */
   isCut = false;
 
-  /** @param layout Of a ring that is not this library's own. */
-  constructor(native: Native, ring: number, capacityBytes: number, layout?: RingLayout) {
+  constructor(native: Native, ring: number, capacityBytes: number, layout: RingLayout = {}) {
     this.#native = native;
     this.#ring = ring;
     this.#capacity = capacityBytes;
-    this.#memory = native.memory(native.ringAddress(ring), layout?.memoryBytes ?? 2 * capacityBytes);
+    this.#memory = native.memory(native.ringAddress(ring), layout.memoryBytes ?? 2 * capacityBytes);
+    this.#data = new DataView(this.#memory);
     const memory = {
       bytes: new Uint8Array(this.#memory),
-      data: new DataView(this.#memory),
+      data: this.#data,
+      filters: layout.filters,
       clockUs: native.clockUs,
     };
-    this.#views = layout?.createViews(memory) ?? new Views(memory);
+    this.#views = layout.createViews?.(memory) ?? new Views(memory);
+    this.#hasMarks = layout.hasMarks === true;
   }
 
   /** Why nothing will follow, once everything before it was handed out. */
@@ -117,7 +164,10 @@ export class RingReader {
     while (true) {
       if (this.#index === this.#count && !this.refill()) return undefined;
       // Room for large frames goes back before the batch is over.
-      if (this.#readBytes >= this.#capacity / 8) this.release();
+      if (this.#readBytes >= this.#capacity / 8) {
+        this.release();
+        if (this.#isRevoked) return undefined;
+      }
       if (this.#hasGoodbye) return this.#stop("peer-corrupt");
       const index = this.#index++;
       const size = frameSize(this.#records, index);
@@ -127,11 +177,38 @@ export class RingReader {
         this.#onGoodbye(index);
         continue;
       }
-      this.frames++;
       this.bytes += size;
-      this.lost += view.lost;
+      if (view.lost > 0) this.#countLoss(view);
+      if (view.kind === "filter") {
+        this.filterGeneration = view.generation;
+        // A loss that it tells of is handed out all the same: nothing else would.
+        if (!this.#hasMarks && view.lost === 0) continue;
+      }
+      this.frames++;
+      this.#noteSlot(index);
       return view;
     }
+  }
+
+  #countLoss(view: UpdateView): void {
+    this.lost += view.lost;
+    this.conflated += Math.min(view.lost, view.conflated); // the latter is the sender's word alone
+  }
+
+  #noteSlot(index: number): void {
+    const at = this.#views.slotOffsets[frameKind(this.#records, index)]!;
+    if (at < 0) return;
+    const offset = frameOffset(this.#records, index) + at;
+    // Most updates are of the slot of the one before: half of it tells, and slots that differ by 2^32 are not of one chain.
+    const low = this.#data.getUint32(offset, true);
+    if (low === this.#lastSlotLow) return;
+    this.#lastSlotLow = low;
+    const slot = this.#number64(offset);
+    if (slot > this.seenSlot) this.seenSlot = slot;
+  }
+
+  #number64(offset: number): number {
+    return this.#data.getUint32(offset + 4, true) * HIGH_WORD + this.#data.getUint32(offset, true);
   }
 
   /** Asks for the next batch. False if there is none; then `end` may say why. */
@@ -139,12 +216,13 @@ export class RingReader {
     if (this.#isClosed || this.#end !== undefined) return false;
     this.isCut = false;
     this.release();
+    if (this.#isRevoked) return false;
     if (this.#endPosition < Infinity && this.#position >= this.#endPosition) {
       this.#end = this.announcedEnd; // the sender may have said why before it went
       return false;
     }
     let count = this.#native.ringPoll(this.#ring, this.#records, BATCH_MAX);
-    if (count === 1 && this.#records[PollRecord.kind / 4] === FrameKind.goodbye && !this.#hasGoodbye) {
+    if (count === 1 && frameKind(this.#records, 0) === FrameKind.goodbye && !this.#hasGoodbye) {
       // Alone it is nothing to read: what counts is the end behind it.
       this.#onGoodbye(0);
       this.#native.ringRelease(this.#ring, frameSize(this.#records, 0));
@@ -185,17 +263,28 @@ export class RingReader {
     return undefined;
   }
 
-  /** Gives back what was handed out. */
+  /**
+   * Gives back what was handed out. If the sender had let go of us before, bytes of the pool that were looked at may have
+   * been overwritten meanwhile (design D5): then this is the end, and `isRevoked` says so.
+   */
   release(): void {
     if (this.#readBytes === 0) return;
-    this.#native.ringRelease(this.#ring, this.#readBytes);
+    const status = this.#native.ringRelease(this.#ring, this.#readBytes);
     this.#readBytes = 0;
+    if (status !== Status.revoked) return;
+    this.#isRevoked = true;
+    this.#stop("slow-consumer");
+  }
+
+  /** Whether what was handed out last may not have been what the sender had published. */
+  get isRevoked(): boolean {
+    return this.#isRevoked;
   }
 
   /** The one kind without a view. Its reason stands in the ring's header too, where it is read once all is drained. */
   #onGoodbye(index: number): void {
     this.#hasGoodbye = true;
-    this.lost += this.#views.lostBefore(this.#records, index);
+    this.lost += frameLost(this.#records, index);
   }
 
   /** Frames that could not be decoded, and were left out: a sender of this library's own protocol writes none. */
@@ -210,6 +299,29 @@ export class RingReader {
     const used = this.#info[RingInfo.producerCursor / 8]! - this.#info[RingInfo.consumerCursor / 8]!;
     // The sender's cursor is its word: shown, not trusted.
     return Math.min(Math.max(0, used), this.#capacity - (this.#capacity % FRAME_ALIGN));
+  }
+
+  /** What lies between the sender's cursor and what was handed out. The sender's words: shown, not trusted. */
+  get backlog(): Backlog {
+    const bytes = Math.max(0, this.usedBytes - this.#readBytes);
+    if (bytes === 0) return NOTHING;
+    const info = this.#info;
+    // Both wrap at 32 bits here.
+    let frames = (info[RingInfo.producerOrdinal / 8]! - info[RingInfo.consumerOrdinal / 8]!) >>> 0;
+    for (let i = this.#index; i < this.#count; i++) {
+      frames += frameLost(this.#records, i) + (isUpdate(frameKind(this.#records, i)) ? 1 : 0);
+    }
+    const oldestUs = this.#index < this.#count
+      ? this.#number64(frameOffset(this.#records, this.#index) + this.#views.publishOffset) / 1000
+      : info[RingInfo.oldestUs / 8]!;
+    return { bytes, frames, ageUs: oldestUs === 0 ? 0 : Math.max(0, this.#native.clockUs() - oldestUs) };
+  }
+
+  /** Newest slot that the sender says it knows of; 0 if it has said none. */
+  get knownSlot(): number {
+    if (this.#isClosed) return Math.max(0, this.seenSlot);
+    this.#native.ringInfo(this.#ring, this.#info);
+    return Math.max(0, this.seenSlot, this.#info[RingInfo.newestSlot / 8]!);
   }
 
   /** Bytes that were ever given back. */

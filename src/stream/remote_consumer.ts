@@ -2,16 +2,15 @@
  * A consumer as its sender sees it, whatever it speaks: one ring, what was asked for, what was delivered and lost.
  * May touch: its ring, to ask how far it has been read. May not touch: sockets, the index; subclasses own the former, the
  * fan-out the latter.
- * Why a class: the fan-out reads these fields for each update, and they lie at the same places for all kinds.
+ * What is counted per update is counted by the native engine, where the consumer has a seat.
  *
  * @module
  */
 
-import { RingInfo } from "../native/abi.generated.ts";
+import { FanoutConsumerInfo, RingInfo } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
-import type { ConsumerInfo, EndReason, SlotStatus } from "../types.ts";
+import type { ConsumerInfo, EndReason, OverflowPolicy, SlotStatus } from "../types.ts";
 import type { LinkPeer } from "./link.ts";
-import type { Counts } from "./slot_counter.ts";
 
 /** What does not change from the first frame to the last. */
 export interface RemoteConsumerOptions {
@@ -35,31 +34,28 @@ export abstract class RemoteConsumer {
   readonly memoryBytes: number;
   readonly connectedAt: number = Date.now();
 
-  /** Account keys and owner keys in this consumer's filter. */
-  accounts = 0;
-  owners = 0;
-  transactions = false;
-  /** Counts the edits of the filter. */
+  /** Counts the edits of its filters. */
   generation = 0;
-  /** Frames handed to the ring. */
-  frames = 0;
-  lost = 0;
-  /** The last update that matched, so that key and owner together count once. */
-  matchedSequence = 0;
-  /** Holds frames that are not committed yet. */
-  isDirty = false;
-  /** A gap frame did not fit: it is tried again when there may be room. */
-  isGapDue = false;
   isEnded = false;
+  /** Where the native engine has it, while it takes part. */
+  seat: { readonly fanout: number; readonly number: number } | undefined;
 
   abstract readonly protocol: ConsumerInfo["protocol"];
   /** Whether it takes frames that are no updates: gap, goodbye. */
   abstract readonly takesMarks: boolean;
   /** The statuses of slots that it is told of; undefined for all. */
   readonly slotStatuses: ReadonlySet<SlotStatus> | undefined = undefined;
+  /** What happens when its ring is full. */
+  readonly policy: OverflowPolicy = "disconnect";
+  readonly transactionPolicy: OverflowPolicy = "disconnect";
+  /** Most bytes that may wait for it at the sender. */
+  readonly backlogBytes: number = 0;
+  /** Most bytes of the pool that frames in its ring may hold. */
+  readonly poolBytes: number = 0;
 
   protected readonly native: Native;
   readonly #info = new Float64Array(RingInfo.size / 8);
+  readonly #counts = new Float64Array(FanoutConsumerInfo.size / 8);
 
   constructor(native: Native, options: RemoteConsumerOptions) {
     this.native = native;
@@ -71,14 +67,15 @@ export abstract class RemoteConsumer {
     this.memoryBytes = options.memoryBytes;
   }
 
-  /** Counts a matching update that can't be delivered. */
-  countLoss(_kind: "account" | "transaction" | "slot", _slot: number): void {
-    this.lost++;
+  /** Asks the engine what it has counted, as long as it knows. */
+  noteCounts(): void {
+    if (this.seat !== undefined) this.native.fanoutConsumerInfo(this.seat.fanout, this.seat.number, this.#counts);
   }
 
-  /** What it lost of a slot, as far as its frames can say so; undefined for nothing. */
-  lossesOf(_slot: number): Readonly<Counts> | undefined {
-    return undefined;
+  /** Whether the sender waits for room in its ring. */
+  get isAwaited(): boolean {
+    this.noteCounts();
+    return this.#counts[FanoutConsumerInfo.isAwaited / 8]! === 1;
   }
 
   /** Looks for what nobody woke us for. */
@@ -96,6 +93,8 @@ export abstract class RemoteConsumer {
 
   info(): ConsumerInfo {
     if (!this.isEnded) this.refresh();
+    this.noteCounts();
+    const counted = (offset: number) => this.#counts[offset / 8]!;
     return {
       id: this.id,
       name: this.name,
@@ -103,15 +102,22 @@ export abstract class RemoteConsumer {
       pid: this.peer.pid,
       uid: this.peer.uid,
       connectedAt: this.connectedAt,
-      accounts: this.accounts,
-      owners: this.owners,
-      transactions: this.transactions,
+      accounts: counted(FanoutConsumerInfo.accountKeys),
+      owners: counted(FanoutConsumerInfo.ownerKeys),
+      transactions: counted(FanoutConsumerInfo.takesTransactions) === 1,
+      policy: this.policy,
       ring: {
         capacityBytes: this.capacityBytes,
         usedBytes: this.#info[RingInfo.producerCursor / 8]! - this.releasedBytes,
       },
-      frames: this.frames,
-      lost: this.lost,
+      waiting: {
+        frames: counted(FanoutConsumerInfo.waitingFrames),
+        bytes: counted(FanoutConsumerInfo.waitingBytes),
+      },
+      poolBytes: counted(FanoutConsumerInfo.poolBytes),
+      frames: counted(FanoutConsumerInfo.frames),
+      lost: counted(FanoutConsumerInfo.lost),
+      conflated: counted(FanoutConsumerInfo.conflated),
       parked: this.#info[RingInfo.parked / 8]! === 1,
     };
   }

@@ -6,10 +6,10 @@
  * @module
  */
 
-import { EndReason as WireReason, Status } from "../native/abi.generated.ts";
+import { EndReason as WireReason, FilterKind, Status } from "../native/abi.generated.ts";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
-import { QlasterError } from "../errors.ts";
+import { describeStatus, QlasterError } from "../errors.ts";
 import type {
   AccountUpdate,
   ConsumerEvent,
@@ -24,11 +24,19 @@ import type {
 } from "../types.ts";
 import { HalfSent } from "../v9/half_sent.ts";
 import { V9Server } from "../v9/server.ts";
-import { decodeSubscribe, encodeAck, encodeRefusal, type Message, type SubscribeRequest } from "../wire/messages.ts";
+import {
+  decodeFilterEdit,
+  decodeSubscribe,
+  encodeAck,
+  encodeRefusal,
+  filterKeys,
+  type Message,
+  type SubscribeRequest,
+} from "../wire/messages.ts";
 import { Acceptor } from "./acceptor.ts";
 import { Admission } from "./admission.ts";
 import type { Connection } from "./connection.ts";
-import { Fanout } from "./fanout.ts";
+import { CONGESTED, Fanout } from "./fanout.ts";
 import { feed } from "./feed.ts";
 import type { RemoteConsumer } from "./remote_consumer.ts";
 import { type ResolvedSenderOptions, resolveSenderOptions, type SenderOptions } from "./sender_options.ts";
@@ -46,6 +54,18 @@ export interface SenderMetrics {
   readonly deliveries: number;
   /** Matching updates that a consumer did not get. */
   readonly lost: number;
+  /** Those of them that a newer value of the same account replaced. */
+  readonly conflated: number;
+  /** Updates that changed nothing, and that filters with `onlyChanged` did not get. */
+  readonly unchanged: number;
+  /** Updates that were older than what had been published of their account. */
+  readonly olderVersions: number;
+  /** The newest slot that anything was published of; 0n before the first. */
+  readonly newestSlot: bigint;
+  /** Keys of all filters. */
+  readonly keys: number;
+  /** The pool: its size, and bytes of it in use. */
+  readonly pool: { readonly capacityBytes: number; readonly usedBytes: number };
   /** Consumers ended because their ring was full (the original's `shm_ring_full`). */
   readonly ringFull: number;
   /** Consumers that are connected now. */
@@ -60,7 +80,7 @@ export interface SenderMetrics {
   readonly sequence: bigint;
 }
 
-/** Keys that one consumer may subscribe to, and those of all together: some 76 bytes each. */
+/** Keys of each kind that one filter may have, and those of all together: some 50 bytes each. */
 const KEYS_PER_CONSUMER_MAX = 1_000_000;
 const KEYS_MAX = 4_000_000;
 /** How often links are read even if nobody poked us, and cursors are checked even if nothing is published. */
@@ -91,12 +111,29 @@ export async function setupSender(options: SenderOptions): Promise<Sender> {
   const sender = new Sender(native, resolved);
   if (options.onSubscription !== undefined) sender.onSubscription(options.onSubscription);
   if (options.onConsumer !== undefined) sender.onConsumer(options.onConsumer);
-  await sender.start();
+  try {
+    await sender.start();
+  } catch (error) {
+    await sender.close();
+    throw error;
+  }
   return sender;
 }
 
 /** Why a subscription can't be kept, for the consumer to read. */
 class TooManyKeys extends Error {}
+
+function describeRefusal(status: number): string {
+  switch (status) {
+    case Status.filtersLimit:
+      return `more keys than a sender keeps: ${KEYS_PER_CONSUMER_MAX} in a filter, ${KEYS_MAX} in all, and no endless ` +
+        "number of different sets of consumers";
+    case Status.memoryLimit:
+      return "the sender has no memory for it";
+    default:
+      return `the sender can't make sense of it (${describeStatus(status)})`;
+  }
+}
 
 /** Publishes updates to every consumer that asked for them. Create one with {@linkcode setupSender}. */
 export class Sender implements AsyncDisposable {
@@ -121,6 +158,9 @@ export class Sender implements AsyncDisposable {
   #sweep: ReturnType<typeof setInterval> | undefined;
   #isRef = true;
   #ringFull = 0;
+  /** Who waits until there is room again. */
+  readonly #drainWaiters: (() => void)[] = [];
+  #blockTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** @internal Use {@linkcode setupSender}. */
   constructor(native: Native, options: ResolvedSenderOptions) {
@@ -130,7 +170,8 @@ export class Sender implements AsyncDisposable {
     this.timings = options.timings ? new SenderTimings() : undefined;
     const onEnd = (consumer: RemoteConsumer, reason: EndReason) => this.#end(consumer, reason);
     const onRefused = (event: RefusedEvent) => this.#emit(this.#consumerListeners, event);
-    this.#fanout = new Fanout(native, onEnd, this.timings);
+    const limits = { keysMax: KEYS_MAX, keysPerConsumerMax: KEYS_PER_CONSUMER_MAX };
+    this.#fanout = new Fanout(native, { ...options, ...limits }, onEnd, this.timings);
     const halfSent = new HalfSent();
     this.#admission = new Admission(native, { ...options, isV9Served: options.v9 !== undefined }, halfSent, {
       connectionCount: () => this.#connectionCount(),
@@ -138,7 +179,10 @@ export class Sender implements AsyncDisposable {
       onConnection: (connection) => this.#onConnection(connection),
       onRefused,
       onV9: (link, bodies, cutter) => this.#v9?.accept(link, bodies, cutter),
+      poolDescriptor: () => this.#fanout.poolDescriptor(),
       onSubscribe: (connection, message) => this.#onSubscribe(connection, message),
+      onFilter: (connection, message) => this.#onFilter(connection, message),
+      onRoom: (connection) => this.#onRoom(connection),
       onEnd,
     });
     this.#v9 = options.v9 && new V9Server(native, options.v9, halfSent, {
@@ -166,7 +210,8 @@ export class Sender implements AsyncDisposable {
 
   /**
    * Publishes a write of an account to every consumer that wants its key or its owner.
-   * @returns The number of consumers that it was handed to.
+   * @returns The number of consumers that it was handed to; -1 if it was not published, since a consumer with the policy
+   * "block" has no room: then await `drained()` and try again.
    * @throws {TypeError} or {@linkcode RangeError} for a field that is not what it must be; then nothing was published.
    * @throws {QlasterError} `SENDER_CLOSED`
    */
@@ -194,20 +239,67 @@ export class Sender implements AsyncDisposable {
    * Publishes many updates with one commit and at most one wake per consumer (one more for each 256 updates).
    * @returns The number of deliveries.
    * @throws as the single ones; what came before the faulty update is published.
+   * @throws {QlasterError} `SENDER_CONGESTED` when a consumer with the policy "block" has no room: its `published` says how
+   * many updates went out before; await `drained()` and go on with the next.
    */
   publishBatch(updates: Iterable<Update>): number {
     this.#assertOpen();
     let reached = 0;
-    let staged = 0;
+    let published = 0;
     try {
       for (const update of updates) {
-        reached += this.#stage(update);
-        if (++staged % BATCH_MAX === 0) this.#fanout.commit();
+        const count = this.#stage(update);
+        if (count === CONGESTED) {
+          const text = `Cannot publish at "${this.path}": a consumer with the policy "block" has no room`;
+          throw new QlasterError("SENDER_CONGESTED", text, { published });
+        }
+        reached += count;
+        if (++published % BATCH_MAX === 0) this.#fanout.commit();
       }
     } finally {
       this.#fanout.commit();
     }
     return reached;
+  }
+
+  /** Whether a consumer with the policy "block" kept the last update from being published. */
+  get congested(): boolean {
+    return this.#fanout.isCongested;
+  }
+
+  /**
+   * Waits until there may be room for what could not be published.
+   * @returns At once if nothing is in the way. A consumer that makes no room within `blockTimeoutMs` is ended.
+   */
+  drained(): Promise<void> {
+    if (!this.#fanout.isCongested || this.#isClosed) return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#drainWaiters.push(resolve);
+    this.#blockTimer ??= setTimeout(() => this.#onBlockTimeout(), this.#options.blockTimeoutMs);
+    return promise;
+  }
+
+  /** It has read: what waits for it may go on, and who waits for it to read. */
+  #onRoom(connection: Connection): void {
+    this.#fanout.flush(connection);
+    this.#resumePublishing();
+  }
+
+  #resumePublishing(): void {
+    if (this.#drainWaiters.length === 0) return;
+    clearTimeout(this.#blockTimer);
+    this.#blockTimer = undefined;
+    this.#fanout.isCongested = false;
+    for (const resolve of this.#drainWaiters.splice(0)) resolve();
+  }
+
+  /** Nobody may stop everybody for longer. */
+  #onBlockTimeout(): void {
+    this.#blockTimer = undefined;
+    for (const consumer of [...this.#consumers.values()]) {
+      if (consumer.policy === "block" && consumer.isAwaited) this.#end(consumer, "slow-consumer");
+    }
+    this.#resumePublishing();
   }
 
   /**
@@ -219,7 +311,11 @@ export class Sender implements AsyncDisposable {
    */
   feed(source: AsyncIterable<Update | readonly Update[]>, options: { signal?: AbortSignal } = {}): Promise<void> {
     this.#assertOpen();
-    const stage = { stage: (update: Update) => this.#stage(update), commit: () => this.#fanout.commit() };
+    const stage = {
+      stage: (update: Update) => this.#stage(update),
+      commit: () => this.#fanout.commit(),
+      drained: () => this.drained(),
+    };
     const signals = [this.#closing.signal];
     if (options.signal !== undefined) signals.push(options.signal);
     return feed(stage, source, signals);
@@ -273,13 +369,20 @@ export class Sender implements AsyncDisposable {
 
   /** What has been done so far. */
   get metrics(): SenderMetrics {
-    const { accounts, transactions, slots, deliveries, lost, sequence } = this.#fanout;
+    const counts = this.#fanout.counts;
+    const { accounts, transactions, slots, deliveries, lost, sequence } = counts;
     return {
       accounts,
       transactions,
       slots,
       deliveries,
       lost,
+      conflated: counts.conflated,
+      unchanged: counts.unchanged,
+      olderVersions: counts.stale,
+      newestSlot: BigInt(counts.newestSlot),
+      keys: counts.keys,
+      pool: { capacityBytes: counts.poolBytes, usedBytes: counts.poolUsedBytes },
       ringFull: this.#ringFull,
       consumers: this.#consumers.size,
       connections: this.#admission.granted + (this.#v9?.granted ?? 0),
@@ -323,23 +426,35 @@ export class Sender implements AsyncDisposable {
       if (!(error instanceof TooManyKeys)) throw error;
       return connection.tell(encodeRefusal(message.requestId, { status: Status.memoryLimit, text: error.message }));
     }
-    const sequence = BigInt(this.#fanout.sequence);
-    connection.tell(encodeAck(message.requestId, { sequence, generation: connection.generation }));
+    this.#acknowledge(connection, message);
     this.#onSubscribed(connection, request, undefined, receivedAt);
+  }
+
+  /** An edit is in force: said among the frames, and then in answer. */
+  #acknowledge(connection: Connection, message: Message): void {
+    this.#fanout.markEdit(connection);
+    const sequence = BigInt(this.#fanout.counts.sequence);
+    connection.tell(encodeAck(message.requestId, { sequence, generation: connection.generation }));
+  }
+
+  #onFilter(connection: Connection, message: Message): void {
+    const request = decodeFilterEdit(message);
+    const receivedAt = performance.now();
+    const status = this.#fanout.edit(connection, request.body);
+    if (status < 0) {
+      const text = describeRefusal(status);
+      return connection.tell(encodeRefusal(message.requestId, { status, text }));
+    }
+    this.#acknowledge(connection, message);
+    if (request.op !== "add" && request.op !== "replace") return;
+    const transactions = request.transactions || request.programKind === FilterKind.transactions;
+    this.#onSubscribed(connection, { ...filterKeys(request), transactions }, undefined, receivedAt);
   }
 
   /** Adds to a consumer's filter. @throws {TooManyKeys} if there would be more than are kept. */
   #subscribe(consumer: RemoteConsumer, request: SubscribeRequest): void {
-    const fresh = request.accounts.length + request.owners.length;
-    const own = consumer.accounts + consumer.owners + fresh;
-    const all = this.#fanout.keys + fresh;
-    if (own > KEYS_PER_CONSUMER_MAX || all > KEYS_MAX) {
-      const text = own > KEYS_PER_CONSUMER_MAX
-        ? `${own} keys are more than a consumer may have, which is ${KEYS_PER_CONSUMER_MAX}`
-        : `${all} keys of all consumers are more than a sender keeps, which is ${KEYS_MAX}`;
-      throw new TooManyKeys(text);
-    }
-    this.#fanout.subscribe(consumer, request);
+    const status = this.#fanout.subscribe(consumer, request);
+    if (status < 0) throw new TooManyKeys(describeRefusal(status));
   }
 
   #onSubscribed(
@@ -375,7 +490,9 @@ export class Sender implements AsyncDisposable {
       this.#fanout.sayGoodbye(consumer, WireReason.senderClosed);
     }
     consumer.close(reason);
-    this.#fanout.remove(consumer);
+    // After close() nobody writes the pool, so what is unread in it stays as it is.
+    this.#fanout.remove(consumer, reason === "consumer-gone" || reason === "sender-closed");
+    this.#resumePublishing();
     if (!this.#consumers.delete(consumer.id)) return; // ended before it was announced
     this.#emit(this.#consumerListeners, { type: "disconnected", consumer: consumer.info(), reason });
   }
@@ -391,8 +508,8 @@ export class Sender implements AsyncDisposable {
     for (const consumer of [...this.#consumers.values()]) {
       consumer.drain();
       if (!consumer.isEnded && !consumer.refresh()) this.#end(consumer, "peer-corrupt");
-      if (!consumer.isEnded && consumer.isGapDue) this.#fanout.reportGap(consumer);
     }
+    this.#fanout.sweep();
   }
 
   // Life
@@ -424,6 +541,8 @@ export class Sender implements AsyncDisposable {
     this.#admission.close();
     this.#v9?.close();
     for (const consumer of [...this.#consumers.values()]) this.#end(consumer, "sender-closed");
+    this.#fanout.close();
+    this.#resumePublishing();
     return Promise.resolve();
   }
 

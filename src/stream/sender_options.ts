@@ -8,11 +8,21 @@
 import {
   CAPACITY_BYTES_MAX,
   CAPACITY_BYTES_MIN,
+  PART_SIZE,
+  POOL_BYTES_MAX,
+  POOL_BYTES_MIN,
   V9_IDLE_MS,
   V9_PATH_BYTES_MAX,
   V9_SLOTS_DEFAULT,
 } from "../native/abi.generated.ts";
-import { type ConsumerEvent, SLOT_STATUSES, type SlotStatus, type SubscriptionEvent } from "../types.ts";
+import {
+  type ConsumerEvent,
+  OVERFLOW_POLICIES,
+  type OverflowPolicy,
+  SLOT_STATUSES,
+  type SlotStatus,
+  type SubscriptionEvent,
+} from "../types.ts";
 import { SLOTS_MAX, type V9ServerOptions } from "../v9/server.ts";
 import { connectionBytes } from "./connection.ts";
 import { CONNECTIONS_MAX } from "./fanout.ts";
@@ -50,6 +60,26 @@ export interface SenderOptions {
   readonly uids?: readonly number[];
   /** How long a connection may take to say hello, or to end what it began to say, in milliseconds. Default 5000. */
   readonly handshakeTimeoutMs?: number;
+  /**
+   * What a consumer may ask to happen when its ring is full; who asks for something else gets "disconnect". Default all
+   * but "block", by which one consumer can stop everybody.
+   */
+  readonly policies?: readonly OverflowPolicy[];
+  /** Most bytes that wait at the sender for one consumer whose policy lets them. Default 16 MiB. */
+  readonly queueMaxBytes?: number;
+  /** How long a consumer with the policy "block" may stop everybody, in milliseconds, before its connection ends. Default 10000. */
+  readonly blockTimeoutMs?: number;
+  /**
+   * Bytes of the pool, into which large payloads are written once for all consumers: a multiple of 64 KiB from 1 MiB to
+   * 1 GiB, or 0 for none. Default 256 MiB; memory is committed as it is used. One consumer holds a quarter at most.
+   */
+  readonly poolBytes?: number;
+  /** Payloads from this size on go into the pool. Default 4096. */
+  readonly poolThresholdBytes?: number;
+  /** What becomes of an older version of an account after a newer one: by source epoch, slot, bank, write version. Default "count". */
+  readonly olderVersions?: "publish" | "count" | "drop";
+  /** Accounts whose last version is remembered for that, for `onlyChanged` and for accounts that leave a filter. Default 262144. */
+  readonly trackedAccountsMax?: number;
   /** How consumers of wire version 9 are served; false for not at all. Only the sender's own user and root may be such. */
   readonly v9?: false | V9SenderOptions;
   /** Whether to measure how long dispatching takes: see `Sender.timings`. Default false. */
@@ -69,6 +99,12 @@ const RING_CAPACITY_DEFAULT = 64 * 1024 * 1024;
 const MEMORY_MAX_DEFAULT = 1024 * 1024 * 1024;
 const CONSUMERS_DEFAULT = 64;
 const HANDSHAKE_TIMEOUT_MS = 5000;
+const POLICIES_DEFAULT: readonly OverflowPolicy[] = ["disconnect", "drop-newest", "drop-oldest", "conflate"];
+const QUEUE_MAX_BYTES = 16 * 1024 * 1024;
+const BLOCK_TIMEOUT_MS = 10_000;
+const POOL_BYTES = 256 * 1024 * 1024;
+const POOL_THRESHOLD_BYTES = 4096;
+const TRACKED_ACCOUNTS_MAX = 262_144;
 /** Room for a ring file's name behind its directory. */
 const RING_FILE_NAME_BYTES_MAX = 43;
 
@@ -107,6 +143,13 @@ function resolveV9(
   };
 }
 
+function poolSize(bytes: number): number {
+  if (bytes === 0) return 0;
+  integer(bytes, "poolBytes", POOL_BYTES_MIN, POOL_BYTES_MAX);
+  if (bytes % PART_SIZE !== 0) throw new RangeError(`poolBytes must be a multiple of ${PART_SIZE}, ${bytes} is not`);
+  return bytes;
+}
+
 /** @throws {TypeError} or {RangeError} for an option that is not what it must be. */
 export function resolveSenderOptions(options: SenderOptions): ResolvedSenderOptions {
   const { path, ringCapacityBytes = RING_CAPACITY_DEFAULT } = options;
@@ -118,6 +161,15 @@ export function resolveSenderOptions(options: SenderOptions): ResolvedSenderOpti
   const bytesPerConnection = connectionBytes(ringCapacityBytes);
   const memoryMaxBytes = options.memoryMaxBytes ?? Math.max(MEMORY_MAX_DEFAULT, bytesPerConnection);
   integer(memoryMaxBytes, "memoryMaxBytes", bytesPerConnection, Number.MAX_SAFE_INTEGER);
+  const policies = options.policies ?? POLICIES_DEFAULT;
+  for (const policy of policies) {
+    if (OVERFLOW_POLICIES.includes(policy)) continue;
+    throw new TypeError(`Each of policies must be one of ${OVERFLOW_POLICIES.join(", ")}, not ${policy}`);
+  }
+  const { olderVersions = "count" } = options;
+  if (!["publish", "count", "drop"].includes(olderVersions)) {
+    throw new TypeError(`olderVersions must be "publish", "count" or "drop", not ${olderVersions}`);
+  }
   const handshakeTimeoutMs = options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS;
   integer(handshakeTimeoutMs, "handshakeTimeoutMs", 1, 3_600_000);
   const limits = { ringCapacityBytes, memoryMaxBytes, handshakeTimeoutMs };
@@ -125,6 +177,23 @@ export function resolveSenderOptions(options: SenderOptions): ResolvedSenderOpti
     ...limits,
     path,
     consumersMax: integer(options.consumersMax ?? CONSUMERS_DEFAULT, "consumersMax", 1, CONNECTIONS_MAX),
+    policies,
+    queueMaxBytes: integer(options.queueMaxBytes ?? QUEUE_MAX_BYTES, "queueMaxBytes", 4096, 0x7fffffff),
+    blockTimeoutMs: integer(options.blockTimeoutMs ?? BLOCK_TIMEOUT_MS, "blockTimeoutMs", 1, 0x7fffffff),
+    poolBytes: poolSize(options.poolBytes ?? POOL_BYTES),
+    poolThresholdBytes: integer(
+      options.poolThresholdBytes ?? POOL_THRESHOLD_BYTES,
+      "poolThresholdBytes",
+      64,
+      0xffffffff,
+    ),
+    olderVersions,
+    trackedAccountsMax: integer(
+      options.trackedAccountsMax ?? TRACKED_ACCOUNTS_MAX,
+      "trackedAccountsMax",
+      1,
+      16 * 1024 * 1024,
+    ),
     timings: options.timings === true,
     v9: options.v9 === false ? undefined : resolveV9(options.v9 ?? {}, limits),
     uids: (options.uids ?? []).map((uid) => integer(uid, "Each of uids", 0, 0xffffffff)),

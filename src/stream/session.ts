@@ -7,12 +7,24 @@
  */
 
 import type { EndReason, ReadonlyUint8Array, SlotToken, SubscriptionAck } from "../types.ts";
+import type { FilterOperation } from "../wire/messages.ts";
 
 /** Keys as bytes, checked. */
 export interface KeyLists {
   readonly accounts: readonly ReadonlyUint8Array[];
   readonly owners: readonly ReadonlyUint8Array[];
   readonly transactions: boolean;
+}
+
+/** An edit of one filter. */
+export interface Edit extends KeyLists {
+  readonly op: FilterOperation;
+  /** Which filter; 0 is the one of `subscribe`. */
+  readonly bit: number;
+  /** What the index does not hold ("replace"); else empty. */
+  readonly program: ReadonlyUint8Array;
+  /** "replace": updates match by these keys only, so that none of them means no update. */
+  readonly isKeyed: boolean;
 }
 
 /** Who hears of what a session notices. */
@@ -34,6 +46,11 @@ export interface Session {
   doubt(): Promise<void> | undefined;
   /** @throws {QlasterError} `SUBSCRIBE_REFUSED`, `CONNECT_TIMEOUT`; what `rejectAll` was given. */
   subscribe(request: KeyLists): Promise<SubscriptionAck>;
+  /**
+   * Edits one filter, after all edits that were asked for before.
+   * @throws {QlasterError} as `subscribe`; `V9_UNSUPPORTED`
+   */
+  edit(edit: Edit): Promise<SubscriptionAck>;
   /** Resolves when the sender has answered. @throws as `subscribe` */
   ping(): Promise<void>;
   /** No question that waits will be answered. */

@@ -10,15 +10,19 @@ import { addressFromBytes } from "../address.ts";
 import {
   AccountBody,
   ADDRESS_SIZE,
+  FilterMarkBody,
+  FRAME_FLAG_CLIPPED,
   FRAME_FLAG_EXECUTABLE,
   FRAME_FLAG_FAILED,
   FRAME_FLAG_LOSSY,
   FRAME_FLAG_META,
+  FRAME_FLAG_SLICED,
   FRAME_FLAG_STARTUP,
   FRAME_FLAG_VOTE,
   FrameHeader,
   FrameKind,
   GapBody,
+  LeftBody,
   PollRecord,
   SIGNATURE_SIZE,
   SlotBody,
@@ -34,16 +38,22 @@ import {
   type SlotUpdate,
   type TransactionUpdate,
 } from "../types.ts";
+import type { FilterNames } from "./filter_names.ts";
 
 const RECORD_WORDS = PollRecord.size / 4;
-const KIND = PollRecord.kind / 4;
-const FLAGS = PollRecord.flags / 4;
+/** Kind, and flags in the upper half. */
+const KIND_AND_FLAGS = PollRecord.kind / 4;
+const FLAGS_SHIFT = 8 * (PollRecord.flags - PollRecord.kind);
+const KIND_MASK = (1 << FLAGS_SHIFT) - 1;
 const RING_BYTES = PollRecord.ringBytes / 4;
+const LOST = PollRecord.lost / 4;
 const PAYLOAD_OFFSET = PollRecord.payloadOffset / 4;
 const PAYLOAD_LENGTH = PollRecord.payloadLength / 4;
 const EXTRA_OFFSET = PollRecord.extraOffset / 4;
 const EXTRA_LENGTH = PollRecord.extraLength / 4;
 const HIGH_WORD = 4294967296;
+const ALL_ONES = 0xffffffff;
+const NO_NAMES: readonly string[] = Object.freeze([]);
 
 /**
  * What a connection adds to every update: its place in the order, its times, what is missing before it. From a sender of
@@ -65,8 +75,14 @@ export interface Delivery {
   readonly conflated: number;
 }
 
-/** A copy that lasts. A sender takes it as it is. */
-export interface AccountCopy extends AccountUpdate, Delivery {
+/** What a connection adds to updates that filters are asked for. */
+export interface Matched {
+  /** Names of this consumer's filters that it matches; "" is the one of `subscribe`. */
+  readonly filters: readonly string[];
+}
+
+/** A copy that lasts. A sender takes it as it is: mind `fullLength`, if filters asked for slices. */
+export interface AccountCopy extends AccountUpdate, Delivery, Matched {
   /** 32 bytes: the account's address. */
   readonly pubkey: Uint8Array;
   /** 32 bytes: the program that owns it. */
@@ -89,10 +105,14 @@ export interface AccountCopy extends AccountUpdate, Delivery {
   readonly lossy: boolean;
   /** When its source saw it: nanoseconds since the Unix epoch; 0n if unknown. */
   readonly sourceNs: bigint;
+  /** Counts the sources of the sender: versions of a later one are newer. */
+  readonly sourceEpoch: number;
+  /** Bytes of data that the account has; `data` has fewer if filters asked for slices. */
+  readonly fullLength: number;
 }
 
 /** A copy that lasts. A sender takes it as it is. */
-export interface TransactionCopy extends TransactionUpdate, Delivery {
+export interface TransactionCopy extends TransactionUpdate, Delivery, Matched {
   /** 64 bytes: the first signature. */
   readonly signature: Uint8Array;
   /** The message bytes: legacy, v0 or v1. */
@@ -121,10 +141,53 @@ export interface SlotCopy extends SlotUpdate, SlotCounts, Delivery {
   readonly sourceNs: bigint;
 }
 
+/** A copy that lasts: an account has left filters. */
+export interface LeftCopy extends Delivery, Matched {
+  /** Tells the copies apart. */
+  readonly kind: "left";
+  /** 32 bytes: the account's address. */
+  readonly pubkey: Uint8Array;
+  /** 32 bytes: its owner by now. */
+  readonly owner: Uint8Array;
+  /** Balance in lamports. */
+  readonly lamports: bigint;
+  /** The slot of the write by which it left. */
+  readonly slot: bigint;
+  /** Which bank of the slot, 0n if unknown. */
+  readonly bankId: bigint;
+  /** The validator's write counter. */
+  readonly writeVersion: bigint;
+  /** The source may have missed updates before this one. */
+  readonly lossy: boolean;
+}
+
+/** A copy that lasts: an edit of the filters took effect. */
+export interface FilterMarkCopy extends Delivery {
+  /** Tells the copies apart. */
+  readonly kind: "filter";
+  /** Counts the edits of this connection's filters. */
+  readonly generation: number;
+  /** Never true. */
+  readonly lossy: boolean;
+}
+
+/** A copy that lasts: updates were lost. */
+export interface GapCopy extends Delivery {
+  /** Tells the copies apart. */
+  readonly kind: "gap";
+  /** Updates lost on this connection since it began. */
+  readonly lostTotal: number;
+  /** Never true. */
+  readonly lossy: boolean;
+}
+
 /** The bytes of one ring as seen by its views. */
 export interface RingMemory {
+  /** Both mappings of the ring, and behind them the pool, if there is one. */
   readonly bytes: Uint8Array;
   readonly data: DataView;
+  /** What the bits of masks stand for. */
+  readonly filters?: FilterNames | undefined;
   /** Microseconds since the Unix epoch. */
   clockUs(): number;
 }
@@ -139,6 +202,7 @@ export abstract class FrameView {
   protected body = 0;
   /** @internal */
   protected flags = 0;
+  #lost = 0;
 
   /** @internal */
   constructor(memory: RingMemory) {
@@ -150,7 +214,8 @@ export abstract class FrameView {
     const word = index * RECORD_WORDS;
     this.at = records[word]!;
     this.body = this.at + FrameHeader.size;
-    this.flags = records[word + FLAGS]!;
+    this.flags = records[word + KIND_AND_FLAGS]! >>> FLAGS_SHIFT;
+    this.#lost = records[word + LOST]!;
   }
 
   /**
@@ -178,7 +243,7 @@ export abstract class FrameView {
   }
   /** Matching updates that this connection did not get since its previous frame. Wire version 9: 0, it can't tell. */
   get lost(): number {
-    return this.memory.data.getUint32(this.at + FrameHeader.lost, true);
+    return this.#lost;
   }
   /** Those of them that a newer value of the same account replaced. Wire version 9: 0. */
   get conflated(): number {
@@ -187,6 +252,22 @@ export abstract class FrameView {
   /** The source may have missed updates before this one. Wire version 9: true, since nobody can tell. */
   get lossy(): boolean {
     return (this.flags & FRAME_FLAG_LOSSY) !== 0;
+  }
+  /**
+   * Which of this consumer's filters it matches, a bit for each; all ones where no filter is asked for, as of most slots.
+   * Bit 0 is the one of `subscribe`. Wire version 9, where there is no other: 1n, of slots all ones.
+   */
+  get filterMask(): bigint {
+    return this.u64(this.at + FrameHeader.filterMask);
+  }
+  /**
+   * The same as names, in the order of their bits; "" is the one of `subscribe`. Empty where no filter is asked for. The
+   * array is shared and frozen.
+   */
+  get filters(): readonly string[] {
+    const at = this.at + FrameHeader.filterMask;
+    const { data, filters } = this.memory;
+    return filters?.in(data.getUint32(at, true), data.getUint32(at + 4, true), this) ?? NO_NAMES;
   }
 
   /** @internal */
@@ -293,13 +374,29 @@ export class AccountView extends FrameView {
   get signature(): ReadonlyUint8Array | undefined {
     return this.#signatureLength === 0 ? undefined : this.span(this.#signatureAt, SIGNATURE_SIZE);
   }
-  /** The account's data: a view. */
+  /** The account's data: a view. If `isSliced`, the slices that filters asked for, one behind the other. */
   get data(): ReadonlyUint8Array {
     return this.span(this.#dataAt, this.#dataLength);
   }
-  /** Bytes of data. */
+  /** Bytes of `data`. */
   get dataLength(): number {
     return this.#dataLength;
+  }
+  /** Bytes of data that the account has: more than came if `isSliced`. */
+  get fullLength(): number {
+    return this.isSliced ? this.memory.data.getUint32(this.body + AccountBody.fullLength, true) : this.#dataLength;
+  }
+  /** Only slices of the data came, since all filters that it matches want the same. Wire version 9: false. */
+  get isSliced(): boolean {
+    return (this.flags & FRAME_FLAG_SLICED) !== 0;
+  }
+  /** The data end before a slice does: that one is shorter, or empty. Wire version 9: false. */
+  get isClipped(): boolean {
+    return (this.flags & FRAME_FLAG_CLIPPED) !== 0;
+  }
+  /** Counts the sources of the sender: versions of a later one are newer, whatever their slots. Wire version 9: 0. */
+  get sourceEpoch(): number {
+    return this.memory.data.getUint32(this.body + AccountBody.sourceEpoch, true);
   }
 
   #check(offset: number, size: number): number {
@@ -349,6 +446,9 @@ export class AccountView extends FrameView {
       writeVersion: this.writeVersion,
       executable: this.executable,
       startup: this.startup,
+      sourceEpoch: this.sourceEpoch,
+      fullLength: this.fullLength,
+      filters: this.filters,
       signature: this.#signatureLength === 0 ? undefined : this.copySpan(this.#signatureAt, SIGNATURE_SIZE),
       data: this.copySpan(this.#dataAt, this.#dataLength),
     };
@@ -421,6 +521,7 @@ export class TransactionView extends FrameView {
       index: this.index,
       vote: this.vote,
       failed: this.failed,
+      filters: this.filters,
       signature: this.copySpan(this.body + TransactionBody.signature, SIGNATURE_SIZE),
       message: this.copySpan(this.#messageAt, this.#messageLength),
       meta: (this.flags & FRAME_FLAG_META) === 0 ? undefined : this.copySpan(this.#metaAt, this.#metaLength),
@@ -435,6 +536,14 @@ export class TransactionView extends FrameView {
 export class SlotView extends FrameView {
   /** Tells the views apart. */
   readonly kind = "slot";
+
+  /** Empty, unless the sender was asked for slots by name and says so. */
+  override get filters(): readonly string[] {
+    const at = this.at + FrameHeader.filterMask;
+    const { data } = this.memory;
+    const isAll = data.getUint32(at, true) === ALL_ONES && data.getUint32(at + 4, true) === ALL_ONES;
+    return isAll ? NO_NAMES : super.filters;
+  }
 
   /** The slot's number. */
   get slot(): bigint {
@@ -501,46 +610,148 @@ export class GapView extends FrameView {
     return this.number64(this.body + GapBody.lostTotal);
   }
 
+  /** Empty: no filter is asked for. */
+  override get filters(): readonly string[] {
+    return NO_NAMES;
+  }
+
   /** Everything in an object that lasts. */
-  copy(): Delivery & { readonly kind: "gap"; readonly lostTotal: number } {
+  copy(): GapCopy {
     return { kind: "gap", ...this.delivery(), lostTotal: this.lostTotal };
   }
 }
 
+/**
+ * An account has left filters, those in `filters`: by this write it matches them no longer, having matched before. Not for
+ * filters that look at the address alone, nor where the sender remembers too few accounts.
+ */
+export class LeftView extends FrameView {
+  /** Tells the views apart. */
+  readonly kind = "left";
+
+  /** 32 bytes: the account's address. */
+  get pubkey(): ReadonlyUint8Array {
+    return this.span(this.body + LeftBody.pubkey, ADDRESS_SIZE);
+  }
+  /** 32 bytes: its owner by now. A closed account's is the system program. */
+  get owner(): ReadonlyUint8Array {
+    return this.span(this.body + LeftBody.owner, ADDRESS_SIZE);
+  }
+  /** `pubkey` in base58: about 1 to 2 µs each time. */
+  get address(): Address {
+    return addressFromBytes(this.pubkey);
+  }
+  /** `owner` in base58, likewise. */
+  get ownerAddress(): Address {
+    return addressFromBytes(this.owner);
+  }
+  /** Balance in lamports: 0n if the account was closed. */
+  get lamports(): bigint {
+    return this.u64(this.body + LeftBody.lamports);
+  }
+  /** The slot of the write by which it left. */
+  get slot(): bigint {
+    return this.u64(this.body + LeftBody.slot);
+  }
+  /** `slot` as a number, exact to 2^53. */
+  get slotNumber(): number {
+    return this.number64(this.body + LeftBody.slot);
+  }
+  /** Which bank of the slot, 0n if unknown. */
+  get bankId(): bigint {
+    return this.u64(this.body + LeftBody.bankId);
+  }
+  /** The validator's write counter. */
+  get writeVersion(): bigint {
+    return this.u64(this.body + LeftBody.writeVersion);
+  }
+
+  /** Everything in an object that lasts. */
+  copy(): LeftCopy {
+    return {
+      kind: "left",
+      ...this.delivery(),
+      pubkey: this.copySpan(this.body + LeftBody.pubkey, ADDRESS_SIZE),
+      owner: this.copySpan(this.body + LeftBody.owner, ADDRESS_SIZE),
+      lamports: this.lamports,
+      slot: this.slot,
+      bankId: this.bankId,
+      writeVersion: this.writeVersion,
+      filters: this.filters,
+    };
+  }
+}
+
+/** An edit of this consumer's filters took effect here: it holds for every update with a greater sequence. */
+export class FilterMarkView extends FrameView {
+  /** Tells the views apart. */
+  readonly kind = "filter";
+
+  /** Counts the edits of this connection's filters, as their acknowledgements do. */
+  get generation(): number {
+    return this.memory.data.getUint32(this.body + FilterMarkBody.generation, true);
+  }
+
+  /** Empty: no filter is asked for. */
+  override get filters(): readonly string[] {
+    return NO_NAMES;
+  }
+
+  /** Everything in an object that lasts. */
+  copy(): FilterMarkCopy {
+    return { kind: "filter", ...this.delivery(), generation: this.generation };
+  }
+}
+
 /** What a consumer reads: tell them apart by `kind`. */
-export type UpdateView = AccountView | TransactionView | SlotView | GapView;
+export type UpdateView = AccountView | TransactionView | SlotView | GapView | LeftView | FilterMarkView;
 
 /** Gives records their views. */
 export interface FrameViews {
+  /** Where a frame says when it was published: u64 nanoseconds, from the frame's offset. */
+  readonly publishOffset: number;
+  /** Where a frame of each kind says its slot, likewise; -1 for kinds that have none. */
+  readonly slotOffsets: Int32Array;
   /** The view of a record; undefined for frames that only the library reads (goodbye). Called once for each, in order. */
   at(records: Uint32Array, index: number): UpdateView | undefined;
-  /** The `lost` of a record's frame, whatever its kind. */
-  lostBefore(records: Uint32Array, index: number): number;
+}
+
+const SLOT_OFFSETS = slotOffsets({
+  [FrameKind.account]: FrameHeader.size + AccountBody.slot,
+  [FrameKind.transaction]: FrameHeader.size + TransactionBody.slot,
+  [FrameKind.slot]: FrameHeader.size + SlotBody.slot,
+  [FrameKind.left]: FrameHeader.size + LeftBody.slot,
+});
+
+/** A table with a place for every kind. */
+export function slotOffsets(known: Readonly<Record<number, number>>): Int32Array {
+  return Int32Array.from({ length: Math.max(...Object.values(FrameKind)) + 1 }, (_, kind) => known[kind] ?? -1);
 }
 
 /** One view of each kind, bound to a record at a time. */
 export class Views implements FrameViews {
+  readonly publishOffset: number = FrameHeader.publishNs;
+  readonly slotOffsets: Int32Array = SLOT_OFFSETS;
   readonly #account: AccountView;
   readonly #transaction: TransactionView;
   readonly #slot: SlotView;
   readonly #gap: GapView;
+  readonly #left: LeftView;
+  readonly #filter: FilterMarkView;
 
   constructor(memory: RingMemory) {
     this.#account = new AccountView(memory);
     this.#transaction = new TransactionView(memory);
     this.#slot = new SlotView(memory);
     this.#gap = new GapView(memory);
+    this.#left = new LeftView(memory);
+    this.#filter = new FilterMarkView(memory);
   }
 
   at(records: Uint32Array, index: number): UpdateView | undefined {
-    const view = this.#of(records[index * RECORD_WORDS + KIND]!);
+    const view = this.#of(frameKind(records, index));
     view?.bind(records, index);
     return view;
-  }
-
-  lostBefore(records: Uint32Array, index: number): number {
-    this.#gap.bind(records, index);
-    return this.#gap.lost;
   }
 
   #of(kind: number): UpdateView | undefined {
@@ -553,13 +764,32 @@ export class Views implements FrameViews {
         return this.#slot;
       case FrameKind.gap:
         return this.#gap;
+      case FrameKind.left:
+        return this.#left;
+      case FrameKind.filter:
+        return this.#filter;
       default:
         return undefined;
     }
   }
 }
 
-/** Bytes that a record's frame takes in the ring. */
+/** Where a record's frame begins. */
+export function frameOffset(records: Uint32Array, index: number): number {
+  return records[index * RECORD_WORDS]!;
+}
+
+/** What a record's frame is. */
+export function frameKind(records: Uint32Array, index: number): number {
+  return records[index * RECORD_WORDS + KIND_AND_FLAGS]! & KIND_MASK;
+}
+
+/** Matching updates that did not come before a record's frame. */
+export function frameLost(records: Uint32Array, index: number): number {
+  return records[index * RECORD_WORDS + LOST]!;
+}
+
+/** Bytes of the ring that giving a record's frame back frees: its own, and those of frames before it that were skipped. */
 export function frameSize(records: Uint32Array, index: number): number {
   return records[index * RECORD_WORDS + RING_BYTES]!;
 }

@@ -70,6 +70,8 @@ export interface DecodedUpdate<Update> {
 /** What a sender says, in rings or on its socket. */
 export type ServerFrame = DecodedUpdate<V9AccountUpdate | V9TransactionUpdate | V9SlotUpdate> | ServerMessage;
 
+/** A record's kind in the low half of this word, its flags in the high one. */
+const KIND_AND_FLAGS = PollRecord.kind / 4;
 /** Longest data of an account, in bytes: Solana's limit, and the original's. */
 export const ACCOUNT_PAYLOAD_BYTES_MAX: number = PAYLOAD_BYTES_MAX;
 /** Longest message of a transaction, in bytes, likewise. */
@@ -115,20 +117,20 @@ export class V9Codec {
    * @throws {TypeError} or {@linkcode RangeError} for a field that is not what it must be.
    */
   encodeAccount(update: Omit<V9AccountUpdate, "kind">, options: EncodeOptions = {}): Uint8Array {
-    this.#encoder.account(update, 0);
+    this.#encoder.account(update);
     return this.#encode(V9Account.size + update.data.length, options);
   }
 
   /** The frame of a transaction: 91 bytes and its message. Otherwise as `encodeAccount`. */
   encodeTransaction(update: Omit<V9TransactionUpdate, "kind">, options: EncodeOptions = {}): Uint8Array {
-    this.#encoder.transaction(update, 0);
+    this.#encoder.transaction(update);
     return this.#encode(V9Transaction.size + update.message.length, options);
   }
 
   /** The frame of a slot: 18 bytes. Otherwise as `encodeAccount`. */
   encodeSlot(update: Omit<V9SlotUpdate, "kind">, options: EncodeOptions = {}): Uint8Array {
     const counts = { accountsPublished: 0, transactionsPublished: 0, accountsLost: 0, transactionsLost: 0 };
-    this.#encoder.slot({ slot: update.slot, parent: 0n, status: "processed" }, 0, counts);
+    this.#encoder.slot({ slot: update.slot, parent: 0n, status: "processed" }, counts);
     return this.#encode(V9Slot.size, options);
   }
 
@@ -179,7 +181,7 @@ export class V9Codec {
       throw errorFromStatus(status, `Cannot read a frame of ${bytes.length} bytes`, faultOf(status, view));
     }
     const createdNs = view.getBigUint64(V9Slot.createdNs, true);
-    const flags = this.#record[PollRecord.flags / 4]!;
+    const flags = this.#record[KIND_AND_FLAGS]! >>> 16;
     const at = this.#record[PollRecord.payloadOffset / 4]!;
     const source = (flags & FRAME_FLAG_DECOMPRESSED) === 0 ? bytes : scratch;
     const payload = source.subarray(at, at + this.#record[PollRecord.payloadLength / 4]!);
@@ -193,7 +195,7 @@ export class V9Codec {
     flags: number,
     payload: ReadonlyUint8Array,
   ): V9AccountUpdate | V9TransactionUpdate | V9SlotUpdate {
-    switch (this.#record[PollRecord.kind / 4]) {
+    switch (this.#record[KIND_AND_FLAGS]! & 0xffff) {
       case FrameKind.account:
         return {
           kind: "account",

@@ -12,8 +12,9 @@
 import { clearInterval, clearTimeout, setImmediate, setInterval, setTimeout } from "node:timers";
 import { V9_LIST_KEYS_MAX, V9_READY_SHM_BYTES_MAX } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
+import { QlasterError } from "../errors.ts";
 import { Requests } from "../stream/requests.ts";
-import type { KeyLists, Session, SessionHost } from "../stream/session.ts";
+import type { Edit, KeyLists, Session, SessionHost } from "../stream/session.ts";
 import type { EndReason, SubscriptionAck } from "../types.ts";
 import type { GrantedV9 } from "./bootstrap.ts";
 import { decodeServer, encodePing, encodeSubscribe, FrameCutter, type SlotToken } from "./messages.ts";
@@ -54,6 +55,7 @@ export interface SessionTimes {
 export class V9Session implements Session {
   readonly protocol = "v9";
   readonly #native: Native;
+  readonly #path: string;
   readonly #granted: GrantedV9;
   readonly #reader: V9Reader;
   readonly #times: SessionTimes;
@@ -79,6 +81,7 @@ export class V9Session implements Session {
 
   constructor(native: Native, path: string, granted: GrantedV9, reader: V9Reader, times: SessionTimes) {
     this.#native = native;
+    this.#path = path;
     this.#granted = granted;
     this.#reader = reader;
     this.#times = times;
@@ -128,6 +131,12 @@ export class V9Session implements Session {
       });
     });
     return (await Promise.all(answers)).at(-1)!.ack;
+  }
+
+  /** The original adds, and does nothing else. */
+  edit(edit: Edit): Promise<SubscriptionAck> {
+    const what = edit.bit === 0 ? "take subscriptions back" : "edit filters";
+    return Promise.reject(new QlasterError("V9_UNSUPPORTED", `Cannot ${what} at "${this.#path}"`));
   }
 
   /** The protocol's own ping has no answer; a subscription to nothing has. */

@@ -8,21 +8,15 @@
  * @module
  */
 
-import {
-  ADDRESS_SIZE,
-  FrameKind,
-  PollRecord,
-  SIGNATURE_SIZE,
-  V9Account,
-  V9Slot,
-  V9Transaction,
-} from "../native/abi.generated.ts";
+import { ADDRESS_SIZE, FrameKind, SIGNATURE_SIZE, V9Account, V9Slot, V9Transaction } from "../native/abi.generated.ts";
 import {
   type AccountCopy,
   AccountView,
+  frameKind,
   frameSize,
   type FrameViews,
   type RingMemory,
+  slotOffsets,
   SlotView,
   type TransactionCopy,
   TransactionView,
@@ -30,11 +24,19 @@ import {
 } from "../stream/view.ts";
 import type { ReadonlyUint8Array, SlotStatus } from "../types.ts";
 
-const RECORD_WORDS = PollRecord.size / 4;
-const KIND = PollRecord.kind / 4;
-
 /** The same place in all three kinds of frames. */
 const CREATED_NS = V9Slot.createdNs;
+const SLOT_OFFSETS = slotOffsets({
+  [FrameKind.account]: V9Account.slot,
+  [FrameKind.transaction]: V9Transaction.slot,
+  [FrameKind.slot]: V9Slot.slot,
+});
+
+/** There are subscriptions, and no other filters. */
+const SUBSCRIBED = 1n;
+const SUBSCRIBED_NAMES: readonly string[] = Object.freeze([""]);
+const ALL_FILTERS = 2n ** 64n - 1n;
+const NO_NAMES: readonly string[] = Object.freeze([]);
 
 /** What the frames of one ring share. */
 interface V9Memory extends RingMemory {
@@ -71,6 +73,12 @@ class V9AccountView extends AccountView {
   override get conflated(): number {
     return 0;
   }
+  override get filterMask(): bigint {
+    return SUBSCRIBED;
+  }
+  override get filters(): readonly string[] {
+    return SUBSCRIBED_NAMES;
+  }
 
   override get pubkey(): ReadonlyUint8Array {
     return this.span(this.at + V9Account.pubkey, ADDRESS_SIZE);
@@ -96,6 +104,9 @@ class V9AccountView extends AccountView {
   override get writeVersion(): bigint {
     return this.u64(this.at + V9Account.writeVersion);
   }
+  override get sourceEpoch(): number {
+    return 0;
+  }
 
   override copy(): AccountCopy {
     return {
@@ -111,6 +122,9 @@ class V9AccountView extends AccountView {
       executable: this.executable,
       startup: this.startup,
       signature: undefined,
+      sourceEpoch: 0,
+      fullLength: this.dataLength,
+      filters: SUBSCRIBED_NAMES,
       data: this.data.slice(),
     };
   }
@@ -140,6 +154,12 @@ class V9TransactionView extends TransactionView {
   override get conflated(): number {
     return 0;
   }
+  override get filterMask(): bigint {
+    return SUBSCRIBED;
+  }
+  override get filters(): readonly string[] {
+    return SUBSCRIBED_NAMES;
+  }
 
   override get slot(): bigint {
     return this.u64(this.at + V9Transaction.slot);
@@ -166,6 +186,7 @@ class V9TransactionView extends TransactionView {
       index: this.index,
       vote: this.vote,
       failed: this.failed,
+      filters: SUBSCRIBED_NAMES,
       signature: this.copySpan(this.at + V9Transaction.signature, SIGNATURE_SIZE),
       message: this.message.slice(),
       meta: undefined,
@@ -196,6 +217,12 @@ class V9SlotView extends SlotView {
   }
   override get conflated(): number {
     return 0;
+  }
+  override get filterMask(): bigint {
+    return ALL_FILTERS;
+  }
+  override get filters(): readonly string[] {
+    return NO_NAMES;
   }
 
   override get slot(): bigint {
@@ -229,6 +256,8 @@ class V9SlotView extends SlotView {
 
 /** One view of each kind, bound to a record at a time. */
 export class V9Views implements FrameViews {
+  readonly publishOffset: number = CREATED_NS;
+  readonly slotOffsets: Int32Array = SLOT_OFFSETS;
   readonly #memory: V9Memory;
   readonly #account: V9AccountView;
   readonly #transaction: V9TransactionView;
@@ -248,14 +277,9 @@ export class V9Views implements FrameViews {
 
   at(records: Uint32Array, index: number): UpdateView | undefined {
     this.#memory.position += frameSize(records, index);
-    const view = this.#of(records[index * RECORD_WORDS + KIND]!);
+    const view = this.#of(frameKind(records, index));
     view?.bind(records, index);
     return view;
-  }
-
-  /** Version 9 tells of no loss. */
-  lostBefore(): number {
-    return 0;
   }
 
   #of(kind: number): UpdateView | undefined {

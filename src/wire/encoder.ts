@@ -1,7 +1,7 @@
 /**
  * Updates to frames: fills the head of a frame (header and fixed body) in a reused buffer; what follows it (data,
  * message) is handed to the native library as it is, without a copy here.
- * May touch: its own buffer. May not touch: rings. Length, loss counts and the time are set by the native library.
+ * May touch: its own buffer. May not touch: rings. Length, place in the order, loss counts, filter mask and time are set by the native library.
  *
  * @module
  */
@@ -9,6 +9,7 @@
 import { bytesFromAddressLike } from "../address.ts";
 import {
   AccountBody,
+  FilterMarkBody,
   FRAME_ALIGN,
   FRAME_FLAG_EXECUTABLE,
   FRAME_FLAG_FAILED,
@@ -19,7 +20,6 @@ import {
   FRAME_FLAG_VOTE,
   FrameHeader,
   FrameKind,
-  GapBody,
   GoodbyeBody,
   PAYLOAD_BYTES_MAX,
   SIGNATURE_SIZE,
@@ -38,7 +38,6 @@ import {
 const U64_MAX = (1n << 64n) - 1n;
 const NOTHING = new Uint8Array(0);
 const BODY = FrameHeader.size;
-const ALL_FILTERS = U64_MAX;
 
 /** @param value Undefined stands for `fallback`, which needs no check. */
 function u64(value: bigint | undefined, name: string, fallback?: bigint): bigint {
@@ -67,8 +66,6 @@ function signatureOf(bytes: ReadonlyUint8Array): Uint8Array {
 export class FrameEncoder {
   /** Starts the frame: `headLength` bytes of it count. */
   readonly head: Uint8Array;
-  /** The same, as the filter index wants keys. */
-  readonly headWords: Uint32Array;
   headLength = 0;
   /** Follows the head in the frame. */
   tail: Uint8Array = NOTHING;
@@ -78,16 +75,10 @@ export class FrameEncoder {
   constructor() {
     const buffer = new ArrayBuffer(FrameHeader.size + AccountBody.size + SIGNATURE_SIZE);
     this.head = new Uint8Array(buffer);
-    this.headWords = new Uint32Array(buffer);
     this.#view = new DataView(buffer);
   }
 
-  /** Lets the next frame take a new time stamp. Frames of one batch share theirs. */
-  startBatch(): void {
-    this.#view.setBigUint64(FrameHeader.publishNs, 0n, true);
-  }
-
-  account(update: Omit<AccountUpdate, "kind">, sequence: number): void {
+  account(update: Omit<AccountUpdate, "kind">): void {
     const view = this.#view;
     const pubkey = bytesFromAddressLike(update.pubkey, "pubkey");
     const owner = bytesFromAddressLike(update.owner, "owner");
@@ -98,6 +89,10 @@ export class FrameEncoder {
     const bankId = u64(update.bankId, "bankId", 0n);
     const rentEpoch = u64(update.rentEpoch, "rentEpoch", U64_MAX);
     const sourceNs = u64(update.sourceNs, "sourceNs", 0n);
+    const sourceEpoch = update.sourceEpoch ?? 0;
+    if (!Number.isInteger(sourceEpoch) || sourceEpoch < 0 || sourceEpoch > 0xffffffff) {
+      throw new RangeError(`sourceEpoch must be an integer of 32 bits without sign, not ${sourceEpoch}`);
+    }
 
     let flags = 0;
     let headLength = BODY + AccountBody.size;
@@ -109,7 +104,7 @@ export class FrameEncoder {
     if (update.executable === true) flags |= FRAME_FLAG_EXECUTABLE;
     if (update.startup === true) flags |= FRAME_FLAG_STARTUP;
     if (update.lossy === true) flags |= FRAME_FLAG_LOSSY;
-    this.#header(FrameKind.account, flags, sequence, sourceNs);
+    this.#header(FrameKind.account, flags, sourceNs);
     this.head.set(pubkey as Uint8Array, BODY + AccountBody.pubkey);
     this.head.set(owner as Uint8Array, BODY + AccountBody.owner);
     view.setBigUint64(BODY + AccountBody.lamports, lamports, true);
@@ -118,11 +113,14 @@ export class FrameEncoder {
     view.setBigUint64(BODY + AccountBody.bankId, bankId, true);
     view.setBigUint64(BODY + AccountBody.writeVersion, writeVersion, true);
     view.setUint32(BODY + AccountBody.dataLength, data.length, true);
+    view.setUint32(BODY + AccountBody.sourceEpoch, sourceEpoch, true);
+    view.setUint32(BODY + AccountBody.fullLength, data.length, true);
+    view.setUint32(BODY + AccountBody.fullLength + 4, 0, true); // padding: nothing of an earlier frame
     this.headLength = headLength;
     this.tail = data;
   }
 
-  transaction(update: Omit<TransactionUpdate, "kind">, sequence: number): void {
+  transaction(update: Omit<TransactionUpdate, "kind">): void {
     const view = this.#view;
     const message = payload(update.message, "message");
     const meta = update.meta === undefined ? undefined : payload(update.meta, "meta");
@@ -139,7 +137,7 @@ export class FrameEncoder {
     if (update.failed === true) flags |= FRAME_FLAG_FAILED;
     if (update.lossy === true) flags |= FRAME_FLAG_LOSSY;
     if (meta !== undefined) flags |= FRAME_FLAG_META;
-    this.#header(FrameKind.transaction, flags, sequence, sourceNs);
+    this.#header(FrameKind.transaction, flags, sourceNs);
     view.setBigUint64(BODY + TransactionBody.slot, slot, true);
     view.setBigUint64(BODY + TransactionBody.bankId, bankId, true);
     this.head.set(signature, BODY + TransactionBody.signature);
@@ -151,7 +149,7 @@ export class FrameEncoder {
     this.tail = meta === undefined ? message : joinAligned(message, meta);
   }
 
-  slot(update: Omit<SlotUpdate, "kind">, sequence: number, counts: SlotCounts): void {
+  slot(update: Omit<SlotUpdate, "kind">, counts: SlotCounts): void {
     const view = this.#view;
     const status = SLOT_STATUSES.indexOf(update.status);
     if (status < 0) throw new TypeError(`status must be one of ${SLOT_STATUSES.join(", ")}, not ${update.status}`);
@@ -160,7 +158,7 @@ export class FrameEncoder {
     const bankId = u64(update.bankId, "bankId", 0n);
     const sourceNs = u64(update.sourceNs, "sourceNs", 0n);
 
-    this.#header(FrameKind.slot, update.lossy === true ? FRAME_FLAG_LOSSY : 0, sequence, sourceNs);
+    this.#header(FrameKind.slot, update.lossy === true ? FRAME_FLAG_LOSSY : 0, sourceNs);
     view.setBigUint64(BODY + SlotBody.slot, slot, true);
     view.setBigUint64(BODY + SlotBody.parent, parent, true);
     view.setBigUint64(BODY + SlotBody.bankId, bankId, true);
@@ -179,30 +177,28 @@ export class FrameEncoder {
     this.#view.setBigUint64(BODY + SlotBody.transactionsLost, BigInt(transactions), true);
   }
 
-  gap(sequence: number, lostTotal: number): void {
-    this.#header(FrameKind.gap, 0, sequence, 0n);
-    this.#view.setBigUint64(BODY + GapBody.lostTotal, BigInt(lostTotal), true);
-    this.headLength = BODY + GapBody.size;
+  /** An edit of a connection's filters took effect. @param generation Counts its edits. */
+  filterMark(generation: number): void {
+    this.#header(FrameKind.filter, 0, 0n);
+    this.#view.setUint32(BODY + FilterMarkBody.generation, generation, true);
+    this.#view.setUint32(BODY + FilterMarkBody.generation + 4, 0, true); // padding
+    this.headLength = BODY + FilterMarkBody.size;
     this.tail = NOTHING;
   }
 
-  goodbye(sequence: number, reason: number): void {
-    this.#header(FrameKind.goodbye, 0, sequence, 0n);
+  goodbye(reason: number): void {
+    this.#header(FrameKind.goodbye, 0, 0n);
     this.#view.setUint32(BODY + GoodbyeBody.reason, reason, true);
     this.#view.setUint32(BODY + GoodbyeBody.reason + 4, 0, true); // padding
     this.headLength = BODY + GoodbyeBody.size;
     this.tail = NOTHING;
   }
 
-  #header(kind: number, flags: number, sequence: number, sourceNs: bigint): void {
+  #header(kind: number, flags: number, sourceNs: bigint): void {
     const view = this.#view;
     view.setUint16(FrameHeader.kind, kind, true);
     view.setUint16(FrameHeader.flags, flags, true);
-    // Two halves: cheaper than a bigint, exact to 2^53.
-    view.setUint32(FrameHeader.sequence, sequence >>> 0, true);
-    view.setUint32(FrameHeader.sequence + 4, sequence / 4294967296, true);
     view.setBigUint64(FrameHeader.sourceNs, sourceNs, true);
-    view.setBigUint64(FrameHeader.filterMask, ALL_FILTERS, true);
   }
 }
 

@@ -9,6 +9,14 @@
 import {
   AckBody,
   ADDRESS_SIZE,
+  FILTER_PROGRAM_BYTES_MAX,
+  FilterBody,
+  FilterCondition,
+  FilterKind,
+  FilterOp,
+  FilterOpcode,
+  FilterProgram,
+  FILTERS_PER_CONSUMER_MAX,
   GrantBody,
   HelloBody,
   LAYOUT_VERSION,
@@ -22,7 +30,7 @@ import {
   SubscribeBody,
 } from "../native/abi.generated.ts";
 import { QlasterError } from "../errors.ts";
-import type { ReadonlyUint8Array } from "../types.ts";
+import { OVERFLOW_POLICIES, type OverflowPolicy, type ReadonlyUint8Array } from "../types.ts";
 
 /** One message without its header. */
 export interface Message {
@@ -31,24 +39,68 @@ export interface Message {
   readonly body: Uint8Array;
 }
 
-export interface Hello {
+/** What becomes of updates for which there is no room. */
+export interface Policies {
+  /** Of accounts and slots. */
+  readonly policy: OverflowPolicy;
+  readonly transactionPolicy: OverflowPolicy;
+}
+
+export interface Hello extends Policies {
   readonly versionMin: number;
   readonly versionMax: number;
   readonly name: string;
+  /** Most bytes that may wait at the sender; 0: as it likes. */
+  readonly backlogBytes: number;
 }
 
-export interface Grant {
+export interface Grant extends Policies {
   readonly version: number;
   readonly capacityBytes: number;
   readonly reservedBytes: number;
   readonly connectionId: number;
   readonly senderId: Uint8Array;
+  /** Of the pool, whose descriptor is the fourth; 0: there is none, and three descriptors. */
+  readonly poolBytes: number;
 }
 
 export interface SubscribeRequest {
   readonly accounts: readonly ReadonlyUint8Array[];
   readonly owners: readonly ReadonlyUint8Array[];
   readonly transactions: boolean;
+}
+
+/** What an edit does to one filter. */
+export type FilterOperation = "add" | "remove" | "replace" | "drop";
+
+/** One message of an edit. */
+export interface FilterEdit {
+  readonly op: FilterOperation;
+  /** Which filter: its bit in the mask of frames. 0 is the one of subscribe messages. */
+  readonly bit: number;
+  /** All transactions, too ("add"), or no longer ("remove"). */
+  readonly transactions: boolean;
+  /** False: further messages of op "add" follow, and a filter that is replaced is in force with the last one. */
+  readonly isLast: boolean;
+  readonly accounts: readonly ReadonlyUint8Array[];
+  readonly owners: readonly ReadonlyUint8Array[];
+  readonly program: ReadonlyUint8Array;
+}
+
+/** A filter message as it came. Its keys stay in `body`, which is for the engine: see `filterKeys`. */
+export interface FilterRequest {
+  readonly op: FilterOperation;
+  readonly bit: number;
+  readonly transactions: boolean;
+  readonly isLast: boolean;
+  readonly accountCount: number;
+  readonly ownerCount: number;
+  /** A `FilterKind` by the program's own word; 0: there is no program. */
+  readonly programKind: number;
+  /** Of a filter of slots: a bit for each status that it wants. Else undefined. */
+  readonly slotStatuses: number | undefined;
+  /** The body of the message, whose lengths add up. What the program says is for the engine to check. */
+  readonly body: Uint8Array;
 }
 
 export interface Ack {
@@ -66,6 +118,15 @@ const text = new TextDecoder("utf-8", { ignoreBOM: true }); // a name is what it
 
 /** The most keys that fit one subscribe message; a longer list goes in several. */
 export const KEYS_PER_MESSAGE_MAX: number = Math.floor((LINK_BODY_BYTES_MAX - SubscribeBody.size) / ADDRESS_SIZE);
+
+/** The most keys that fit one filter message beside a program. */
+export function filterKeysMax(programLength: number): number {
+  return Math.floor((LINK_BODY_BYTES_MAX - FilterBody.size - programLength) / ADDRESS_SIZE);
+}
+
+const NO_POLICIES: Policies = { policy: "disconnect", transactionPolicy: "disconnect" };
+const OPERATIONS = Object.entries(FilterOp) as [FilterOperation, number][];
+const ALL_STATUSES = 0xffffffff;
 
 function frame(kind: number, requestId: number, bodyLength: number): { bytes: Uint8Array; body: DataView } {
   const bytes = new Uint8Array(LinkHeader.size + bodyLength);
@@ -117,7 +178,22 @@ function assertLength(message: Message, length: number, name: string): void {
   }
 }
 
-export function encodeHello(name: string): Uint8Array {
+function policyNumber(policy: OverflowPolicy): number {
+  const number = OVERFLOW_POLICIES.indexOf(policy);
+  if (number < 0) throw new TypeError(`A policy must be one of ${OVERFLOW_POLICIES.join(", ")}, not ${policy}`);
+  return number;
+}
+
+function policyOf(number: number, name: string): OverflowPolicy {
+  const policy = OVERFLOW_POLICIES[number];
+  if (policy === undefined) throw protocolError(`a ${name} with ${number} for a policy`);
+  return policy;
+}
+
+export function encodeHello(
+  name: string,
+  wishes: Policies & { readonly backlogBytes?: number } = NO_POLICIES,
+): Uint8Array {
   const label = utf8.encode(name);
   if (label.length > NAME_BYTES_MAX) {
     throw new RangeError(`The name has ${label.length} bytes, the limit is ${NAME_BYTES_MAX}`);
@@ -126,6 +202,9 @@ export function encodeHello(name: string): Uint8Array {
   body.setUint16(HelloBody.versionMin, LAYOUT_VERSION, true);
   body.setUint16(HelloBody.versionMax, LAYOUT_VERSION, true);
   body.setUint32(HelloBody.nameLength, label.length, true);
+  body.setUint16(HelloBody.policy, policyNumber(wishes.policy), true);
+  body.setUint16(HelloBody.transactionPolicy, policyNumber(wishes.transactionPolicy), true);
+  body.setUint32(HelloBody.backlogBytes, wishes.backlogBytes ?? 0, true);
   bytes.set(label, LinkHeader.size + HelloBody.size);
   return bytes;
 }
@@ -139,15 +218,26 @@ export function decodeHello(message: Message): Hello {
     versionMin: body.getUint16(HelloBody.versionMin, true),
     versionMax: body.getUint16(HelloBody.versionMax, true),
     name: text.decode(message.body.subarray(HelloBody.size)),
+    policy: policyOf(body.getUint16(HelloBody.policy, true), "hello"),
+    transactionPolicy: policyOf(body.getUint16(HelloBody.transactionPolicy, true), "hello"),
+    backlogBytes: body.getUint32(HelloBody.backlogBytes, true),
   };
 }
 
-export function encodeGrant(grant: Grant): Uint8Array {
+/** @param grant Without policies and a pool: those that a consumer has who asks for nothing. */
+export function encodeGrant(grant: Omit<Grant, keyof Policies | "poolBytes"> & Partial<Grant>): Uint8Array {
   const { bytes, body } = frame(LinkKind.grant, 0, GrantBody.size);
   body.setUint16(GrantBody.version, grant.version, true);
   body.setUint32(GrantBody.reservedBytes, grant.reservedBytes, true);
   body.setBigUint64(GrantBody.capacityBytes, BigInt(grant.capacityBytes), true);
   body.setBigUint64(GrantBody.connectionId, BigInt(grant.connectionId), true);
+  body.setUint32(GrantBody.poolBytes, grant.poolBytes ?? 0, true);
+  body.setUint16(GrantBody.policy, policyNumber(grant.policy ?? NO_POLICIES.policy), true);
+  body.setUint16(
+    GrantBody.transactionPolicy,
+    policyNumber(grant.transactionPolicy ?? NO_POLICIES.transactionPolicy),
+    true,
+  );
   bytes.set(grant.senderId, LinkHeader.size + GrantBody.senderId);
   return bytes;
 }
@@ -161,6 +251,9 @@ export function decodeGrant(message: Message): Grant {
     capacityBytes: Number(body.getBigUint64(GrantBody.capacityBytes, true)),
     connectionId: Number(body.getBigUint64(GrantBody.connectionId, true)),
     senderId: message.body.slice(GrantBody.senderId, GrantBody.senderId + 16),
+    poolBytes: body.getUint32(GrantBody.poolBytes, true),
+    policy: policyOf(body.getUint16(GrantBody.policy, true), "grant"),
+    transactionPolicy: policyOf(body.getUint16(GrantBody.transactionPolicy, true), "grant"),
   };
 }
 
@@ -189,6 +282,78 @@ export function decodeSubscribe(message: Message): SubscribeRequest {
     accounts: Array.from({ length: accountCount }, (_, i) => key(i)),
     owners: Array.from({ length: ownerCount }, (_, i) => key(accountCount + i)),
     transactions: transactions === 1,
+  };
+}
+
+export function encodeFilterEdit(requestId: number, edit: FilterEdit): Uint8Array {
+  const keys = [...edit.accounts, ...edit.owners];
+  const programAt = FilterBody.size + ADDRESS_SIZE * keys.length;
+  const { bytes, body } = frame(LinkKind.filter, requestId, programAt + edit.program.length);
+  body.setUint8(FilterBody.op, FilterOp[edit.op]);
+  body.setUint8(FilterBody.bit, edit.bit);
+  body.setUint8(FilterBody.transactions, edit.transactions ? 1 : 0);
+  body.setUint8(FilterBody.isLast, edit.isLast ? 1 : 0);
+  body.setUint32(FilterBody.accountCount, edit.accounts.length, true);
+  body.setUint32(FilterBody.ownerCount, edit.owners.length, true);
+  body.setUint32(FilterBody.programLength, edit.program.length, true);
+  keys.forEach((key, i) => bytes.set(key as Uint8Array, LinkHeader.size + FilterBody.size + ADDRESS_SIZE * i));
+  bytes.set(edit.program as Uint8Array, LinkHeader.size + programAt);
+  return bytes;
+}
+
+export function decodeFilterEdit(message: Message): FilterRequest {
+  const view = bodyView(message, FilterBody.size, "filter");
+  const number = view.getUint8(FilterBody.op);
+  const op = OPERATIONS.find(([, value]) => value === number)?.[0];
+  if (op === undefined) throw protocolError(`a filter with ${number} for what to do`);
+  const bit = view.getUint8(FilterBody.bit);
+  if (bit >= FILTERS_PER_CONSUMER_MAX) throw protocolError(`a filter with ${bit} for its bit`);
+  const transactions = view.getUint8(FilterBody.transactions);
+  if (transactions > 1) throw protocolError(`a filter with ${transactions} for transactions`);
+  const isLast = view.getUint8(FilterBody.isLast);
+  if (isLast > 1) throw protocolError(`a filter with ${isLast} for whether it is the last`);
+  const accountCount = view.getUint32(FilterBody.accountCount, true);
+  const ownerCount = view.getUint32(FilterBody.ownerCount, true);
+  const programLength = view.getUint32(FilterBody.programLength, true);
+  const programAt = FilterBody.size + ADDRESS_SIZE * (accountCount + ownerCount);
+  assertLength(message, programAt + programLength, "filter");
+  if (op !== "replace" && programLength > 0) throw protocolError(`a program that is to ${op} something`);
+  if (programLength > FILTER_PROGRAM_BYTES_MAX) throw protocolError(`a program of ${programLength} bytes`);
+  if (op === "drop" && accountCount + ownerCount > 0) throw protocolError("keys of a filter that is to go");
+  const program = new DataView(message.body.buffer, message.body.byteOffset + programAt, programLength);
+  return {
+    op,
+    bit,
+    transactions: transactions === 1,
+    isLast: isLast === 1,
+    accountCount,
+    ownerCount,
+    programKind: programLength < FilterProgram.size ? 0 : program.getUint16(FilterProgram.kind, true),
+    slotStatuses: slotStatuses(program),
+    body: message.body,
+  };
+}
+
+/** What a filter of slots wants; undefined for programs of other kinds, and for those that the engine will refuse. */
+function slotStatuses(program: DataView): number | undefined {
+  if (program.byteLength < FilterProgram.size) return undefined;
+  if (program.getUint16(FilterProgram.kind, true) !== FilterKind.slots) return undefined;
+  if (program.getUint16(FilterProgram.conditionCount, true) === 0) return ALL_STATUSES;
+  if (program.byteLength !== FilterProgram.size + FilterCondition.size) return undefined;
+  const opcode = program.getUint16(FilterProgram.size + FilterCondition.opcode, true);
+  if (opcode !== FilterOpcode.statuses) return undefined;
+  return program.getUint16(FilterProgram.size + FilterCondition.argument, true);
+}
+
+/** Copies of the keys of a filter message. */
+export function filterKeys(request: FilterRequest): { readonly accounts: Uint8Array[]; readonly owners: Uint8Array[] } {
+  const key = (i: number) => {
+    const at = FilterBody.size + ADDRESS_SIZE * i;
+    return request.body.slice(at, at + ADDRESS_SIZE);
+  };
+  return {
+    accounts: Array.from({ length: request.accountCount }, (_, i) => key(i)),
+    owners: Array.from({ length: request.ownerCount }, (_, i) => key(request.accountCount + i)),
   };
 }
 

@@ -14,9 +14,11 @@ import {
   FRAME_FLAG_SIGNATURE,
   FrameHeader,
   FrameKind,
+  LeftBody,
   LINK_BODY_BYTES_MAX,
   LinkKind,
   PART_SIZE,
+  POOL_BYTES_MIN,
   SlotBody,
   TransactionBody,
 } from "../../src/native/abi.generated.ts";
@@ -65,9 +67,12 @@ interface Answer {
   readonly code: string;
   readonly bytes?: () => Uint8Array;
   readonly forgery?: Forgery;
-  /** Which descriptors go along: of ring, page, wake; "file" for one that is none of them. */
-  readonly descriptors?: readonly ("ring" | "page" | "wake" | "file")[];
+  /** Which descriptors go along: of ring, page, wake, pool; "file" for one that is none of them. */
+  readonly descriptors?: readonly ("ring" | "page" | "wake" | "pool" | "file")[];
 }
+
+const pooled = (poolBytes: number = POOL_BYTES_MIN) => () => grant({ poolBytes });
+const ALL_FOUR = ["ring", "page", "wake", "pool"] as const;
 
 const ANSWERS: readonly Answer[] = [
   { name: "random bytes", code: "LINK_PROTOCOL", bytes: () => new Uint8Array(100).fill(77), descriptors: [] },
@@ -141,6 +146,55 @@ const ANSWERS: readonly Answer[] = [
   { name: "a ring with size seals only", code: "REGION_REFUSED", forgery: { ringSeals: libc.SEALS_SIZE } },
   { name: "a ring whose seals can grow", code: "REGION_REFUSED", forgery: { ringSeals: libc.SEALS_RING & ~1 } },
   { name: "a ring that may shrink", code: "REGION_REFUSED", forgery: { ringSeals: libc.SEALS_RING & ~2 } },
+  { name: "a grant of an unknown policy", code: "LINK_PROTOCOL", bytes: () => grant({ policy: 5 }) },
+  {
+    name: "a grant of an unknown policy for transactions",
+    code: "LINK_PROTOCOL",
+    bytes: () => grant({ transactionPolicy: 0xffff }),
+  },
+  { name: "a grant of a pool that does not come", code: "LINK_PROTOCOL", bytes: pooled() },
+  { name: "a grant without the pool that comes", code: "LINK_PROTOCOL", descriptors: ALL_FOUR },
+  {
+    name: "a pool larger than its region",
+    code: "REGION_REFUSED",
+    bytes: pooled(2 * POOL_BYTES_MIN),
+    descriptors: ALL_FOUR,
+  },
+  { name: "a pool of one byte", code: "REGION_REFUSED", bytes: pooled(1), descriptors: ALL_FOUR },
+  { name: "a pool of 2^32 - 1 bytes", code: "REGION_REFUSED", bytes: pooled(0xffffffff), descriptors: ALL_FOUR },
+  {
+    name: "a pool that is a regular file",
+    code: "REGION_REFUSED",
+    bytes: pooled(),
+    descriptors: ["ring", "page", "wake", "file"],
+  },
+  {
+    name: "a pool that is a socket",
+    code: "REGION_REFUSED",
+    bytes: pooled(),
+    descriptors: ["ring", "page", "wake", "wake"],
+  },
+  {
+    name: "a pool without seals",
+    code: "REGION_REFUSED",
+    bytes: pooled(),
+    descriptors: ALL_FOUR,
+    forgery: { poolSeals: undefined },
+  },
+  {
+    name: "a pool that may shrink",
+    code: "REGION_REFUSED",
+    bytes: pooled(),
+    descriptors: ALL_FOUR,
+    forgery: { poolSeals: libc.SEALS_RING & ~2 },
+  },
+  {
+    name: "a short pool",
+    code: "REGION_REFUSED",
+    bytes: pooled(),
+    descriptors: ALL_FOUR,
+    forgery: { poolSize: PART_SIZE },
+  },
   { name: "a page without seals", code: "REGION_REFUSED", forgery: { pageSeals: undefined } },
   { name: "a page that may shrink", code: "REGION_REFUSED", forgery: { pageSeals: libc.SEALS_SIZE & ~2 } },
 ];
@@ -153,7 +207,7 @@ for (const { name, code, bytes, forgery, descriptors } of ANSWERS) {
       using wake = new RawWake(native);
       using temporary = new Temporary();
       const file = libc.openFile(temporary.at("file"));
-      const numbers = { ring: regions.ringFd, page: regions.pageFd, wake: wake.passed, file };
+      const numbers = { ring: regions.ringFd, page: regions.pageFd, wake: wake.passed, pool: regions.poolFd, file };
       const connecting = setupConsumer(path, { connectTimeoutMs: 20_000 });
       connecting.catch(() => {});
       const hello = await sender.acceptHello();
@@ -241,6 +295,7 @@ interface Prey {
 
 type Idle = "park" | "spin" | "yield" | "adaptive";
 
+/** It has a pool. */
 async function withPrey(held: Held, idle: Idle, body: (prey: Prey) => Promise<void>): Promise<void> {
   const { native, path, sender, before } = await openStage(held);
   {
@@ -249,7 +304,7 @@ async function withPrey(held: Held, idle: Idle, body: (prey: Prey) => Promise<vo
     const connecting = setupConsumer(path, { connectTimeoutMs: 20_000, idle, requestTimeoutMs: 20_000 });
     connecting.catch(() => {});
     const hello = await sender.acceptHello();
-    hello.link.send(grant(), [regions.ringFd, regions.pageFd, wake.passed]);
+    hello.link.send(pooled()(), [regions.ringFd, regions.pageFd, wake.passed, regions.poolFd]);
     wake.closePassed();
     native.wakeNotify(hello.wake);
     await using consumer = await connecting;
@@ -285,6 +340,8 @@ interface Nonsense {
 }
 
 const body = FrameHeader.size;
+/** zig/layout.zig's pool_unit. */
+const POOL_UNIT = 64;
 const NONSENSE: readonly Nonsense[] = [
   { name: "a cursor beyond the capacity", write: () => CAPACITY_BYTES_MIN + 8 },
   { name: "a cursor of 2^64 - 8", write: () => (1n << 64n) - 8n },
@@ -309,7 +366,45 @@ const NONSENSE: readonly Nonsense[] = [
   },
   { name: "a frame of kind 0", write: (regions) => writeFrame(regions, 0, 0, 64) },
   { name: "a frame of an unknown kind", write: (regions) => writeFrame(regions, 0, 4711, 64) },
-  { name: "a frame of the reserved kind", write: (regions) => writeFrame(regions, 0, FrameKind.filter, 64) },
+  { name: "a filter mark that is too long", write: (regions) => writeFrame(regions, 0, FrameKind.filter, 64) },
+  { name: "a filter mark without a body", write: (regions) => writeFrame(regions, 0, FrameKind.filter, 0) },
+  { name: "a left that is too short", write: (regions) => writeFrame(regions, 0, FrameKind.left, LeftBody.size - 8) },
+  { name: "a left that is too long", write: (regions) => writeFrame(regions, 0, FrameKind.left, LeftBody.size + 8) },
+  {
+    name: "an account whose payload begins behind the pool",
+    write: (regions) =>
+      writeFrame(regions, 0, FrameKind.account, AccountBody.size, (view) => {
+        view.setUint32(FrameHeader.poolGeneration, 1, true);
+        view.setUint32(FrameHeader.poolBlock, POOL_BYTES_MIN / POOL_UNIT, true);
+        view.setUint32(body + AccountBody.dataLength, 1, true);
+      }),
+  },
+  {
+    name: "an account whose payload ends behind the pool",
+    write: (regions) =>
+      writeFrame(regions, 0, FrameKind.account, AccountBody.size, (view) => {
+        view.setUint32(FrameHeader.poolGeneration, 1, true);
+        view.setUint32(FrameHeader.poolBlock, POOL_BYTES_MIN / POOL_UNIT - 1, true);
+        view.setUint32(body + AccountBody.dataLength, POOL_UNIT + 1, true);
+      }),
+  },
+  {
+    name: "a transaction whose block is at 2^38 bytes",
+    write: (regions) =>
+      writeFrame(regions, 0, FrameKind.transaction, TransactionBody.size, (view) => {
+        view.setUint32(FrameHeader.poolGeneration, 1, true);
+        view.setUint32(FrameHeader.poolBlock, 0xffffffff, true);
+        view.setUint32(body + TransactionBody.messageLength, 1, true);
+      }),
+  },
+  {
+    name: "an account that says it is in the pool, and has its data in the frame, too",
+    write: (regions) =>
+      writeFrame(regions, 0, FrameKind.account, AccountBody.size + 8, (view) => {
+        view.setUint32(FrameHeader.poolGeneration, 1, true);
+        view.setUint32(body + AccountBody.dataLength, 8, true);
+      }),
+  },
   { name: "a slot that is too short", write: (regions) => writeFrame(regions, 0, FrameKind.slot, SlotBody.size - 8) },
   { name: "a gap that is too long", write: (regions) => writeFrame(regions, 0, FrameKind.gap, 16) },
   { name: "a goodbye without a body", write: (regions) => writeFrame(regions, 0, FrameKind.goodbye, 0) },

@@ -384,8 +384,13 @@ linux("views of version 9 have every field, and say nothing where it is silent",
     executable: true,
     startup: false,
     signature: undefined,
+    sourceEpoch: 0,
+    fullLength: 24,
+    filters: [""],
     data: payload,
   });
+  assert.deepEqual([account.filterMask, account.filters, account.fullLength], [1n, [""], 24]);
+  assert.deepEqual([account.isSliced, account.isClipped, account.sourceEpoch], [false, false, 0]);
   assert.deepEqual(
     [account.sequence, account.sequenceNumber, account.publishNs, account.sourceNs, account.lost, account.conflated],
     [144n, 144, CREATED_NS, 0n, 0, 0],
@@ -420,6 +425,7 @@ linux("views of version 9 have every field, and say nothing where it is silent",
     index: 0xffffffff,
     vote: true,
     failed: false,
+    filters: [""],
     signature,
     message: payload,
     meta: undefined,
@@ -444,6 +450,14 @@ linux("views of version 9 have every field, and say nothing where it is silent",
     parent: 0n,
     status: "processed",
   });
+  assert.deepEqual([slot.filterMask, slot.filters], [2n ** 64n - 1n, []]);
+  assert.deepEqual(consumer.freshness(), { seenSlot: 1n << 60n, knownSlot: 1n << 60n, behind: 0 });
+  assert.deepEqual(consumer.lag(), { bytes: 0, frames: 0, ageUs: 0 });
+  assert.deepEqual(consumer.policy, { accounts: "disconnect", transactions: "disconnect" });
+  const unsupported = { code: "V9_UNSUPPORTED", message: /wire version 9/ };
+  await assert.rejects(consumer.unsubscribe({ transactions: true }), unsupported);
+  await assert.rejects(consumer.setFilter("x", { accounts: true }), unsupported);
+  assert.deepEqual(consumer.filterNames, []);
   assert.deepEqual([slot.slotNumber, slot.sequenceNumber, slot.sequence], [456, ring.position, BigInt(ring.position)]);
   assert.equal(consumer.metrics.bytes, ring.position);
 });

@@ -155,9 +155,13 @@ guarded(
       accounts: 0,
       owners: 0,
       transactions: false,
+      policy: "disconnect",
       ring: { capacityBytes: CAPACITY, usedBytes: 0 },
+      poolBytes: 0,
+      waiting: { frames: 0, bytes: 0 },
       frames: 0,
       lost: 0,
+      conflated: 0,
       parked: false,
     });
     const { consumers, connections, refused, memoryBytes } = scene.sender.metrics;
@@ -927,7 +931,11 @@ guarded("where no ring file can be made there is no sender, and the error says w
       "SYSTEM",
       /Cannot create a ring of 65536 bytes in ".*" \(not a directory .*ringDir/,
     ],
-    [temporary.at("open"), "SENDER_DIRECTORY_UNSAFE", /others may write to it or to a directory above.* v9\.ringDirectory$/],
+    [
+      temporary.at("open"),
+      "SENDER_DIRECTORY_UNSAFE",
+      /others may write to it or to a directory above.* v9\.ringDirectory$/,
+    ],
   ] as const;
   for (const [ringDirectory, code, message] of cases) {
     for (const ring of ["file", "memfd"] as const) {

@@ -15,6 +15,8 @@ const KEY = new Uint8Array(32).fill(9);
 /** Updates between two turns of the event loop, and the most that may wait unread in a ring. */
 const BURST = 200;
 const DATA_MAX = 2000;
+/** Half of what one consumer may hold of the sender's pool by default. */
+const POOL_ROOM = 32 * 1024 * 1024;
 
 function say(message: unknown): void {
   process.stdout.write(`${JSON.stringify(message)}\n`);
@@ -41,7 +43,9 @@ async function send(): Promise<void> {
   while (performance.now() < deadline) {
     await turn();
     // Room for a burst in every ring: this run is about correctness, not about who gives up first.
-    if (sender.consumers().some(({ ring }) => ring.usedBytes > ring.capacityBytes / 2)) continue;
+    if (
+      sender.consumers().some(({ ring, poolBytes }) => ring.usedBytes > ring.capacityBytes / 2 || poolBytes > POOL_ROOM)
+    ) continue;
     for (let i = 0; i < BURST; i++) {
       count++;
       const length = Number((count * 7919n) % BigInt(DATA_MAX));

@@ -24,6 +24,7 @@ interface Libc {
   read(fd: number, buffer: Buffer, size: bigint): number | bigint;
   write(fd: number, buffer: Buffer, size: bigint): number | bigint;
   eventfd(value: number, flags: number): number;
+  recv(fd: number, buffer: Buffer, size: bigint, flags: number): number;
   pipe2(pair: Buffer, flags: number): number;
   mkfifo(path: Buffer, mode: number): number;
   setgid(gid: number): number;
@@ -49,6 +50,7 @@ const SYMBOLS = {
   read: [["i32", "buffer", "u64"], "i64"],
   write: [["i32", "buffer", "u64"], "i64"],
   eventfd: [["u32", "i32"], "i32"],
+  recv: [["i32", "buffer", "u64", "i32"], "i32"],
   pipe2: [["buffer", "i32"], "i32"],
   mkfifo: [["buffer", "u32"], "i32"],
   setgid: [["u32"], "i32"],
@@ -175,6 +177,12 @@ export function makeFifo(path: string): void {
 export function datagramSocket(): number {
   return done(libc().socket(1, 2, 0), "socket"); // AF_UNIX, SOCK_DGRAM
 }
+
+/** Takes what stands in a socket, without waiting. @returns Whether there was anything. */
+export function drainSocket(fd: number): boolean {
+  return libc().recv(fd, scratch, BigInt(scratch.length), 0x40) > 0; // MSG_DONTWAIT
+}
+const scratch = new Uint8Array(1024);
 
 export function close(fd: number): void {
   done(libc().close(fd), "close");

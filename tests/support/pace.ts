@@ -6,12 +6,16 @@
 import type { Sender, Update } from "../../mod.ts";
 import { roomOf } from "./script.ts";
 
-/** Waits until half of every ring is free, and at least `bytes`. */
+/** What one consumer may hold of the sender's pool. */
+const POOL_SHARES = 4;
+
+/** Waits until half of every ring and of every share of the pool is free, and at least `bytes`. */
 export async function waitForRoom(sender: Sender, bytes: number): Promise<void> {
+  const shareBytes = sender.metrics.pool.capacityBytes / POOL_SHARES;
   while (
-    sender.consumers().some(({ ring }) => {
+    sender.consumers().some(({ ring, poolBytes }) => {
       const free = ring.capacityBytes - ring.usedBytes;
-      return free < ring.capacityBytes / 2 || free < bytes + ring.capacityBytes / 8;
+      return free < ring.capacityBytes / 2 || free < bytes + ring.capacityBytes / 8 || poolBytes > shareBytes / 2;
     })
   ) {
     await new Promise((resolve) => setTimeout(resolve, 1));

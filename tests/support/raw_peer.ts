@@ -16,6 +16,7 @@ import {
   LinkHeader,
   LinkKind,
   PART_SIZE,
+  POOL_BYTES_MIN,
   RESERVED_BYTES_MIN,
   RingHeader,
   Status,
@@ -55,13 +56,23 @@ export function helloBody(
 }
 
 export function grantBody(
-  options: { version?: number; capacityBytes?: bigint; reservedBytes?: number } = {},
+  options: {
+    version?: number;
+    capacityBytes?: bigint;
+    reservedBytes?: number;
+    poolBytes?: number;
+    policy?: number;
+    transactionPolicy?: number;
+  } = {},
 ): Uint8Array {
   const body = new Uint8Array(GrantBody.size);
   const view = new DataView(body.buffer);
   view.setUint16(GrantBody.version, options.version ?? LAYOUT_VERSION, true);
   view.setUint32(GrantBody.reservedBytes, options.reservedBytes ?? RESERVED_BYTES_MIN, true);
   view.setBigUint64(GrantBody.capacityBytes, options.capacityBytes ?? BigInt(CAPACITY_BYTES_MIN), true);
+  view.setUint32(GrantBody.poolBytes, options.poolBytes ?? 0, true);
+  view.setUint16(GrantBody.policy, options.policy ?? 0, true);
+  view.setUint16(GrantBody.transactionPolicy, options.transactionPolicy ?? 0, true);
   return body;
 }
 
@@ -117,7 +128,7 @@ export class RawLink implements Disposable {
   }
 
   /** Waits for a whole message, and takes it. */
-  async message(): Promise<{ kind: number; body: Uint8Array }> {
+  async message(): Promise<{ kind: number; requestId: number; body: Uint8Array }> {
     const size = () => {
       if (this.#received.length < LinkHeader.size) return Infinity;
       return LinkHeader.size + new DataView(this.#received.buffer).getUint32(LinkHeader.bodyLength, true);
@@ -129,7 +140,12 @@ export class RawLink implements Disposable {
     });
     const whole = this.#received.slice(0, size());
     this.#received = this.#received.slice(size());
-    return { kind: new DataView(whole.buffer).getUint16(LinkHeader.kind, true), body: whole.slice(LinkHeader.size) };
+    const header = new DataView(whole.buffer);
+    return {
+      kind: header.getUint16(LinkHeader.kind, true),
+      requestId: header.getUint32(LinkHeader.requestId, true),
+      body: whole.slice(LinkHeader.size),
+    };
   }
 
   /** Waits until the other side has closed it. */
@@ -201,13 +217,14 @@ export class RawConsumer implements Disposable {
   readonly #native: Native;
 
   private constructor(native: Native, link: RawLink, wake: RawWake) {
-    const [ringFd, pageFd, wakeFd] = link.descriptors.splice(0) as [number, number, number];
+    const [ringFd, pageFd, wakeFd, poolFd] = link.descriptors.splice(0) as [number, number, number, number?];
     this.#native = native;
     this.link = link;
     this.wake = wake;
     this.page = new libc.Mapping(pageFd, PART_SIZE);
     native.fdClose(ringFd);
     native.fdClose(pageFd);
+    if (poolFd !== undefined) native.fdClose(poolFd);
     this.senderWake = native.wakeOpen(wakeFd);
   }
 
@@ -270,6 +287,8 @@ export interface Forgery {
   readonly pageMagic?: bigint;
   readonly version?: number;
   readonly headerCapacity?: bigint;
+  readonly poolSize?: number;
+  readonly poolSeals?: number | undefined;
 }
 
 const ascii = (text: string) => new DataView(new TextEncoder().encode(text).buffer).getBigUint64(0, true);
@@ -278,6 +297,7 @@ const ascii = (text: string) => new DataView(new TextEncoder().encode(text).buff
 export class ForgedRegions implements Disposable {
   readonly ringFd: number;
   readonly pageFd: number;
+  readonly poolFd: number;
   readonly ring: libc.Mapping;
   readonly #page: libc.Mapping;
 
@@ -301,6 +321,9 @@ export class ForgedRegions implements Disposable {
     this.#page.view.setUint32(ConsumerPage.layoutVersion, forgery.version ?? LAYOUT_VERSION, true);
     const ringSeals = "ringSeals" in forgery ? forgery.ringSeals : libc.SEALS_RING;
     const pageSeals = "pageSeals" in forgery ? forgery.pageSeals : libc.SEALS_SIZE;
+    this.poolFd = libc.memfd(forgery.poolSize ?? POOL_BYTES_MIN);
+    const poolSeals = "poolSeals" in forgery ? forgery.poolSeals : libc.SEALS_RING;
+    if (poolSeals !== undefined) libc.seal(this.poolFd, poolSeals);
     if (ringSeals !== undefined) libc.seal(this.ringFd, ringSeals);
     if (pageSeals !== undefined) libc.seal(this.pageFd, pageSeals);
   }
@@ -318,6 +341,7 @@ export class ForgedRegions implements Disposable {
     this.#page[Symbol.dispose]();
     libc.close(this.ringFd);
     libc.close(this.pageFd);
+    libc.close(this.poolFd);
   }
 }
 

@@ -78,7 +78,7 @@ test("tryNext…() stops reading at the first of its kind: the rest stays in the
 
 test("tryNext…() reads over a gap and counts its losses", async () => {
   await using place = new Place();
-  const { sender, consumer } = await place.pair();
+  const { sender, consumer } = await place.pair({ sender: { poolBytes: 0 } });
   await consumer.subscribe({ accounts: [keyOf(1)] });
   sender.publishAccount(accountUpdate({ data: new Uint8Array(65536) }));
   sender.publishAccount(accountUpdate());

@@ -37,6 +37,8 @@ const EXPECTED: Record<keyof typeof Status, string> = {
   v9Malformed: "V9_MALFORMED",
   v9TooLarge: "V9_PAYLOAD_TOO_LARGE",
   v9Decode: "V9_DECODE",
+  filtersLimit: "SUBSCRIBE_REFUSED",
+  revoked: "SYSTEM",
   badHandle: "INVARIANT",
   badArgument: "RangeError",
   pathTooLong: "RangeError",

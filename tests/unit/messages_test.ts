@@ -10,14 +10,20 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { isQlasterError } from "../../src/errors.ts";
 import {
+  FILTER_PROGRAM_BYTES_MAX,
+  FilterBody,
+  FilterKind,
   LINK_BODY_BYTES_MAX,
   LINK_MAGIC,
   LinkHeader,
   LinkKind,
   NAME_BYTES_MAX,
 } from "../../src/native/abi.generated.ts";
+import { OVERFLOW_POLICIES } from "../../src/types.ts";
+import { encodeFilter } from "../../src/wire/filters.ts";
 import {
   decodeAck,
+  decodeFilterEdit,
   decodeGoodbye,
   decodeGrant,
   decodeHeader,
@@ -26,11 +32,15 @@ import {
   decodeSubscribe,
   encodeAck,
   encodeEmpty,
+  encodeFilterEdit,
   encodeGoodbye,
   encodeGrant,
   encodeHello,
   encodeRefusal,
   encodeSubscribe,
+  type FilterEdit,
+  filterKeys,
+  filterKeysMax,
   KEYS_PER_MESSAGE_MAX,
   type Message,
   protocolError,
@@ -50,12 +60,39 @@ const text = fc.string({ unit: "binary", maxLength: 16 });
 const PLAIN = { noNullPrototype: true } as const;
 const utf8 = new TextEncoder();
 
+const policy = fc.constantFrom(...OVERFLOW_POLICIES);
+const NO_WISHES = { policy: "disconnect", transactionPolicy: "disconnect", backlogBytes: 0 } as const;
+
 test("hello, round trip", () => {
-  fc.assert(fc.property(text.filter((name) => utf8.encode(name).length <= NAME_BYTES_MAX), (name) => {
-    const message = messageFrom(encodeHello(name));
+  const name = text.filter((name) => utf8.encode(name).length <= NAME_BYTES_MAX);
+  fc.assert(fc.property(name, policy, policy, u32, (name, policy, transactionPolicy, backlogBytes) => {
+    const wishes = { policy, transactionPolicy, backlogBytes };
+    const message = messageFrom(encodeHello(name, wishes));
     assert.equal(message.kind, LinkKind.hello);
-    assert.deepEqual(decodeHello(message), { versionMin: 1, versionMax: 1, name });
+    assert.deepEqual(decodeHello(message), { versionMin: 1, versionMax: 1, name, ...wishes });
   }));
+  assert.deepEqual(decodeHello(messageFrom(encodeHello("x"))), {
+    versionMin: 1,
+    versionMax: 1,
+    name: "x",
+    ...NO_WISHES,
+  });
+});
+
+test("hello and grant refuse a policy that is none", () => {
+  assert.throws(() => encodeHello("x", { ...NO_WISHES, policy: "maybe" as never }), TypeError);
+  const hello = messageFrom(encodeHello("x"));
+  const grant = messageFrom(encodeGrant(GRANT));
+  for (const [message, offset, decode] of [[hello, 8, decodeHello], [hello, 10, decodeHello]] as const) {
+    const body = message.body.slice();
+    body[offset] = 5;
+    assert.throws(() => decode({ ...message, body }), isProtocolError);
+  }
+  for (const offset of [44, 46]) {
+    const body = grant.body.slice();
+    body[offset] = 5;
+    assert.throws(() => decodeGrant({ ...grant, body }), isProtocolError);
+  }
 });
 
 test("hello and refusal keep a text that starts with a byte order mark", () => {
@@ -70,6 +107,9 @@ test("grant, round trip", () => {
     reservedBytes: u32,
     connectionId: fc.maxSafeNat(),
     senderId: fc.uint8Array({ minLength: 16, maxLength: 16 }),
+    poolBytes: u32,
+    policy,
+    transactionPolicy: policy,
   }, PLAIN);
   fc.assert(fc.property(grant, (grant) => {
     const message = messageFrom(encodeGrant(grant));
@@ -85,6 +125,116 @@ test("subscribe, round trip", () => {
     assert.deepEqual([message.kind, message.requestId], [LinkKind.subscribe, id]);
     assert.deepEqual(decodeSubscribe(message), request);
   }));
+});
+
+const GRANT = {
+  version: 1,
+  capacityBytes: 65536,
+  reservedBytes: 16384,
+  connectionId: 3,
+  senderId: patternBytes(16, 9),
+};
+
+test("grant without policies and a pool: those of who asks for nothing", () => {
+  assert.deepEqual(decodeGrant(messageFrom(encodeGrant(GRANT))), {
+    ...GRANT,
+    poolBytes: 0,
+    policy: "disconnect",
+    transactionPolicy: "disconnect",
+  });
+});
+
+const NOTHING = new Uint8Array(0);
+const RICH = encodeFilter({ accounts: { owners: [keyOf(2)], lamports: { gt: 10n } } }, "rich");
+const EDIT: FilterEdit = {
+  op: "replace",
+  bit: 7,
+  transactions: false,
+  isLast: true,
+  accounts: [],
+  owners: [keyOf(2)],
+  program: RICH.program,
+};
+
+test("filter, round trip: keys and program stay in the body, counted", () => {
+  const edit: fc.Arbitrary<FilterEdit> = fc.record({
+    op: fc.constantFrom("add" as const, "remove" as const),
+    bit: fc.integer({ min: 0, max: 63 }),
+    transactions: fc.boolean(),
+    isLast: fc.boolean(),
+    accounts: fc.array(key),
+    owners: fc.array(key),
+    program: fc.constant(NOTHING),
+  }, PLAIN);
+  fc.assert(fc.property(u32, edit, (id, edit) => {
+    const message = messageFrom(encodeFilterEdit(id, edit));
+    assert.deepEqual([message.kind, message.requestId], [LinkKind.filter, id]);
+    const { op, bit, transactions, isLast } = edit;
+    const request = decodeFilterEdit(message);
+    assert.deepEqual(request, {
+      ...{ op, bit, transactions, isLast, accountCount: edit.accounts.length, ownerCount: edit.owners.length },
+      ...{ programKind: 0, slotStatuses: undefined, body: message.body },
+    });
+    assert.deepEqual(filterKeys(request), { accounts: edit.accounts, owners: edit.owners });
+  }));
+  const request = decodeFilterEdit(messageFrom(encodeFilterEdit(1, EDIT)));
+  assert.deepEqual([request.op, request.bit, request.programKind], ["replace", 7, FilterKind.accounts]);
+  assert.deepEqual(request.body.slice(FilterBody.size + 32), RICH.program);
+  assert.deepEqual(decodeFilterEdit(messageFrom(encodeFilterEdit(1, { ...EDIT, op: "drop", ...EMPTY }))).op, "drop");
+});
+
+const EMPTY = { accounts: [], owners: [], program: NOTHING };
+
+test("decodeFilterEdit() says which statuses a filter of slots wants", () => {
+  const statusesOf = (filter: Parameters<typeof encodeFilter>[0]) => {
+    const { program } = encodeFilter(filter, "x");
+    return decodeFilterEdit(messageFrom(encodeFilterEdit(1, { ...EDIT, ...EMPTY, program }))).slotStatuses;
+  };
+  assert.equal(statusesOf({ slots: true }), 0xffffffff);
+  assert.equal(statusesOf({ slots: { statuses: ["processed", "finalized"] } }), 0b101);
+  assert.equal(statusesOf({ slots: { statuses: [] } }), 0);
+  assert.equal(statusesOf({ accounts: true }), undefined);
+  assert.equal(statusesOf({ transactions: { vote: false } }), undefined);
+});
+
+test("decodeFilterEdit() refuses what contradicts itself", () => {
+  const { body } = messageFrom(encodeFilterEdit(1, EDIT));
+  const lies: [what: string, lie: (body: DataView) => void][] = [
+    ["no operation", (view) => view.setUint8(FilterBody.op, 0)],
+    ["an operation of the future", (view) => view.setUint8(FilterBody.op, 5)],
+    ["a bit beyond the mask", (view) => view.setUint8(FilterBody.bit, 64)],
+    ["transactions neither 0 nor 1", (view) => view.setUint8(FilterBody.transactions, 2)],
+    ["last neither 0 nor 1", (view) => view.setUint8(FilterBody.isLast, 2)],
+    ["counts whose sum overflows", (view) => {
+      view.setUint32(FilterBody.accountCount, 0x80000000, true);
+      view.setUint32(FilterBody.ownerCount, 0x80000001, true);
+    }],
+    ["a program that is not there", (view) => view.setUint32(FilterBody.programLength, RICH.program.length + 8, true)],
+    ["a program to add", (view) => view.setUint8(FilterBody.op, 1)],
+    ["a program to remove", (view) => view.setUint8(FilterBody.op, 2)],
+  ];
+  for (const [what, lie] of lies) {
+    const lying = body.slice();
+    lie(new DataView(lying.buffer));
+    assert.throws(
+      () => decodeFilterEdit({ kind: LinkKind.filter, requestId: 1, body: lying }),
+      isProtocolError,
+      what,
+    );
+  }
+  const refused = (edit: Partial<FilterEdit>, what: string) => {
+    const message = messageFrom(encodeFilterEdit(1, { ...EDIT, ...EMPTY, ...edit }));
+    assert.throws(() => decodeFilterEdit(message), isProtocolError, what);
+  };
+  refused({ op: "drop", owners: [keyOf(1)] }, "keys to drop");
+  refused({ program: new Uint8Array(FILTER_PROGRAM_BYTES_MAX + 8) }, "a program beyond the limit");
+});
+
+test("filterKeysMax() keys fit a message beside a program, one more does not", () => {
+  const count = filterKeysMax(RICH.program.length);
+  const edit = (count: number) => encodeFilterEdit(1, { ...EDIT, owners: Array(count).fill(keyOf(1)) });
+  assert.equal(decodeFilterEdit(messageFrom(edit(count))).ownerCount, count);
+  assert.throws(() => decodeHeader(edit(count + 1)), isProtocolError);
 });
 
 test("ack, refusal, goodbye and the empty ones, round trip", () => {
@@ -115,8 +265,9 @@ test("ack, refusal, goodbye and the empty ones, round trip", () => {
 test("the bytes are those of zig/layout.zig", () => {
   const hex = (bytes: Uint8Array) => bytes.toHex();
   assert.equal(
-    hex(encodeHello("ab")),
-    "514c4153" + "0100" + "0100" + "0a000000" + "00000000" + "0100" + "0100" + "02000000" + "6162",
+    hex(encodeHello("ab", { policy: "conflate", transactionPolicy: "drop-oldest", backlogBytes: 0x01020304 })),
+    "514c4153" + "0100" + "0100" + "12000000" + "00000000" + "0100" + "0100" + "02000000" + "0300" + "0200" +
+      "04030201" + "6162",
   );
   assert.equal(
     hex(
@@ -126,10 +277,23 @@ test("the bytes are those of zig/layout.zig", () => {
         reservedBytes: 0x04050607,
         connectionId: 0x0809,
         senderId: patternBytes(16, 0),
+        poolBytes: 0x0a0b0c0d,
+        policy: "block",
+        transactionPolicy: "drop-newest",
       }),
     ),
-    "514c4153" + "0100" + "0200" + "28000000" + "00000000" + "0100" + "0000" + "07060504" + "0300020001000000" +
-      "0908000000000000" + hex(patternBytes(16, 0)),
+    "514c4153" + "0100" + "0200" + "30000000" + "00000000" + "0100" + "0000" + "07060504" + "0300020001000000" +
+      "0908000000000000" + hex(patternBytes(16, 0)) + "0d0c0b0a" + "0400" + "0100",
+  );
+  assert.equal(
+    hex(
+      encodeFilterEdit(0x01020304, {
+        ...{ op: "replace", bit: 5, transactions: true, isLast: false },
+        ...{ accounts: [keyOf(1)], owners: [keyOf(2)], program: patternBytes(8, 3) },
+      }),
+    ),
+    "514c4153" + "0100" + "0900" + "58000000" + "04030201" + "03" + "05" + "01" + "00" + "01000000" + "01000000" +
+      "08000000" + hex(keyOf(1)) + hex(keyOf(2)) + hex(patternBytes(8, 3)),
   );
   assert.equal(
     hex(encodeSubscribe(0x01020304, { accounts: [keyOf(1)], owners: [keyOf(2)], transactions: true })),
@@ -154,13 +318,7 @@ const EXAMPLES: [name: string, bytes: Uint8Array, decode: (message: Message) => 
   ["hello", encodeHello("bot ü"), decodeHello],
   [
     "grant",
-    encodeGrant({
-      version: 1,
-      capacityBytes: 65536,
-      reservedBytes: 16384,
-      connectionId: 3,
-      senderId: patternBytes(16, 9),
-    }),
+    encodeGrant({ ...GRANT, poolBytes: 1 << 20, policy: "conflate" }),
     decodeGrant,
   ],
   [
@@ -168,6 +326,7 @@ const EXAMPLES: [name: string, bytes: Uint8Array, decode: (message: Message) => 
     encodeSubscribe(2, { accounts: [keyOf(1), keyOf(2)], owners: [keyOf(3)], transactions: true }),
     decodeSubscribe,
   ],
+  ["filter", encodeFilterEdit(2, EDIT), decodeFilterEdit],
   ["ack", encodeAck(3, { sequence: 12n, generation: 4 }), decodeAck],
   ["refusal", encodeRefusal(4, { status: -4200, text: "no room" }), decodeRefusal],
   ["goodbye", encodeGoodbye(1), decodeGoodbye],
@@ -266,14 +425,14 @@ test("encodeHello() refuses a name beyond 64 bytes, counted as UTF-8", () => {
 });
 
 test("decodeHello() refuses a name beyond 64 bytes although it is there", () => {
-  const body = new Uint8Array(8 + 65);
+  const body = new Uint8Array(16 + 65);
   new DataView(body.buffer).setUint32(4, 65, true);
   assert.throws(() => decodeHello({ kind: LinkKind.hello, requestId: 0, body }), isProtocolError);
 });
 
 test("decodeHello() and decodeRefusal() show text that is not UTF-8 with replacement characters", () => {
   const hello = encodeHello("abc");
-  hello[LinkHeader.size + 8] = 0xff;
+  hello[LinkHeader.size + 16] = 0xff;
   assert.equal(decodeHello(messageFrom(hello)).name, "\ufffdbc");
 });
 

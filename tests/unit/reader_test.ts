@@ -1,6 +1,7 @@
 /**
- * RingReader over a real ring: what FrameEncoder wrote and the native library carried, views show.
- * May touch: the native library, both ends of one ring. May not touch: links, sockets.
+ * RingReader over a real ring: what a sender wrote and the native library carried, views show.
+ * May touch: the native library, both ends of one ring; frames of the second encoder (golden_frame.ts), so that reader and
+ * encoder can't be wrong in the same way. May not touch: links, sockets.
  *
  * @module
  */
@@ -8,39 +9,70 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import fc from "fast-check";
-import { EndReason as WireReason, RingInfo, Status } from "../../src/native/abi.generated.ts";
+import { EndReason as WireReason, FRAME_ALIGN, PollRecord, RingInfo, Status } from "../../src/native/abi.generated.ts";
 import type { Native } from "../../src/native/native.ts";
+import { FilterNames } from "../../src/stream/filter_names.ts";
 import { RingReader } from "../../src/stream/reader.ts";
-import { FrameEncoder } from "../../src/wire/encoder.ts";
-import { goldenFrame } from "./support/golden_frame.ts";
-import { load, ringHandles } from "./support/native_pairs.ts";
-import { accountUpdate, patternBytes, slotUpdate, transactionUpdate, updateArbitrary } from "./support/updates.ts";
+import type { AccountView, UpdateView } from "../../src/stream/view.ts";
+import {
+  type GoldenAccount,
+  goldenFrame,
+  type GoldenHeader,
+  type GoldenMark,
+  type GoldenUpdate,
+} from "./support/golden_frame.ts";
+import { type EngineOptions, EnginePair, load, ringHandles } from "./support/native_pairs.ts";
+import {
+  accountUpdate,
+  keyOf,
+  patternBytes,
+  slotUpdate,
+  transactionUpdate,
+  updateArbitrary,
+} from "./support/updates.ts";
 
 const CAPACITY = 64 * 1024;
+const POOL = 1024 * 1024;
 const NO_COUNTS = { accountsPublished: 1, transactionsPublished: 2, accountsLost: 3, transactionsLost: 4 };
+const REST = { bankId: 2n, lossy: false, sourceNs: 9n };
 
 let native: Native;
 before(async () => {
   native = await load();
 });
 
+function account(fields: Partial<GoldenAccount> = {}): GoldenAccount {
+  return {
+    ...accountUpdate(),
+    ...{ pubkey: keyOf(1), owner: keyOf(2), writeVersion: 1n, rentEpoch: 3n, executable: false, startup: false },
+    ...{ signature: undefined, sourceEpoch: 7, ...REST, ...fields },
+  };
+}
+
+function slot(number: number): GoldenUpdate {
+  return { ...slotUpdate({ slot: BigInt(number) }), ...REST, ...NO_COUNTS };
+}
+
+function padded(length: number): number {
+  return Math.ceil(length / FRAME_ALIGN) * FRAME_ALIGN;
+}
+
 /** One ring with its two ends. */
 class RingPair implements Disposable {
   readonly #handles = ringHandles(native, CAPACITY);
   readonly reader = new RingReader(native, this.#handles.consumer, CAPACITY);
-  readonly encoder = new FrameEncoder();
   readonly #target = new Uint32Array(2);
 
-  /** Copies what the encoder holds into the ring. */
-  offer(commit = true): number {
+  /** Copies a frame into the ring. The library fills in what it does in every frame. */
+  offer(update: GoldenUpdate | GoldenMark, header: GoldenHeader = { sequence: 0n }, commit = true): number {
     this.#target[0] = this.#handles.producer;
-    const { head, headLength, tail } = this.encoder;
-    const taken = native.ringOffer(head, headLength, tail, tail.length, this.#target, 1, commit ? 1 : 0);
+    const { bytes } = goldenFrame(update, header);
+    const nothing = new Uint8Array(0);
+    const taken = native.ringOffer(bytes, bytes.length, nothing, 0, this.#target, 1, commit ? 1 : 0);
     return taken === 1 ? 0 : this.#target[1]! | 0;
   }
-  offerSlot(sequence: number): number {
-    this.encoder.slot(slotUpdate({ slot: BigInt(sequence) }), sequence, NO_COUNTS);
-    return this.offer();
+  offerSlot(sequence: number, commit = true): number {
+    return this.offer(slot(sequence), { sequence: BigInt(sequence) }, commit);
   }
   end(reason: number): void {
     assert.equal(native.ringEnd(this.#handles.producer, reason), 0);
@@ -56,85 +88,85 @@ class RingPair implements Disposable {
   }
 }
 
-test("what was encoded comes out of a ring as it was, byte for byte, for thousands of frames", () => {
+/** A reader at an engine. */
+class EngineReader extends EnginePair {
+  readonly reader: RingReader;
+
+  constructor(options: Partial<EngineOptions> = {}, filters?: FilterNames) {
+    super(native, { capacityBytes: CAPACITY, ...options });
+    const memoryBytes = 2 * CAPACITY + (options.poolBytes ?? 0);
+    this.reader = new RingReader(native, this.consumer, CAPACITY, { memoryBytes, ...(filters && { filters }) });
+    assert.equal(this.edit({ accounts: [keyOf(1)], owners: [keyOf(2)], transactions: true }), 0);
+  }
+
+  /** Publishes slots until the ring is full. Returns how many got in. */
+  fill(): number {
+    let count = 0;
+    while (this.publish(slot(count + 1)) === 1) count++;
+    return count;
+  }
+
+  drain(): UpdateView["kind"][] {
+    const kinds: UpdateView["kind"][] = [];
+    for (let view = this.reader.advance(); view !== undefined; view = this.reader.advance()) kinds.push(view.kind);
+    return kinds;
+  }
+
+  override [Symbol.dispose](): void {
+    this.reader.close();
+    super[Symbol.dispose]();
+  }
+}
+
+test("what was written comes out of a ring as it was, byte for byte, for thousands of frames", () => {
   using ring = new RingPair();
-  let sequence = 0;
+  let sequence = 0n;
   fc.assert(
     fc.property(updateArbitrary, (update) => {
       sequence++;
-      ring.encoder.startBatch();
-      if (update.kind === "account") ring.encoder.account(update, sequence);
-      else if (update.kind === "transaction") ring.encoder.transaction(update, sequence);
-      else ring.encoder.slot(update, sequence, NO_COUNTS);
-      assert.equal(ring.offer(), 0);
+      const golden = update.kind === "slot" ? { ...update, ...NO_COUNTS } : update;
+      assert.equal(ring.offer(golden, { sequence }), 0);
       const view = ring.reader.advance();
-      assert.ok(view !== undefined && view.kind !== "gap");
+      assert.ok(view?.kind === "account" || view?.kind === "transaction" || view?.kind === "slot");
       const { sequence: place, publishNs, lost, conflated, ...rest } = view.copy();
-      assert.deepEqual(rest, update.kind === "slot" ? { ...update, ...NO_COUNTS } : update);
-      assert.deepEqual([place, lost, conflated], [BigInt(sequence), 0, 0]);
-      assert.ok(publishNs > 1_600_000_000_000_000_000n && Math.abs(view.ageUs) < 60_000_000, "a time of today");
-      const golden = goldenFrame(update.kind === "slot" ? { ...update, ...NO_COUNTS } : update, {
-        sequence: place,
-        publishNs,
+      const filters = update.kind === "slot" ? {} : { filters: [] };
+      assert.deepEqual(rest, {
+        ...golden,
+        ...filters,
+        ...(update.kind === "account" && { fullLength: update.data.length }),
       });
+      assert.deepEqual([place, lost, conflated], [sequence, 0, 0]);
+      assert.ok(publishNs > 1_600_000_000_000_000_000n && Math.abs(view.ageUs) < 60_000_000, "a time of today");
       assert.equal(ring.reader.bytes % 8, 0);
-      assert.equal(view.kind === "account" ? view.dataLength : 0, view.kind === "account" ? golden.payload[1] : 0);
     }),
     { numRuns: 3000 },
   );
-  assert.equal(ring.reader.frames, sequence);
+  assert.equal(BigInt(ring.reader.frames), sequence);
 });
 
-test("the frame in the ring has the golden bytes, lengths and time included", () => {
+test("the frame in the ring has the golden bytes, with what the library fills in; the record has its lengths", () => {
   const { producer, consumer } = ringHandles(native, CAPACITY);
   const memory = native.memory(native.ringAddress(consumer), 2 * CAPACITY);
-  const encoder = new FrameEncoder();
-  const records = new Uint32Array(8);
-  const updates = [
-    {
-      ...accountUpdate(),
-      pubkey: patternBytes(32, 1),
-      owner: patternBytes(32, 2),
-      writeVersion: 1n,
-      bankId: 2n,
-      rentEpoch: 3n,
-      executable: true,
-      signature: patternBytes(64, 8),
-      startup: true,
-      lossy: true,
-      sourceNs: 9n,
-    },
-    {
-      ...transactionUpdate(),
-      meta: patternBytes(11, 3),
-      vote: true,
-      failed: true,
-      bankId: 5n,
-      lossy: true,
-      sourceNs: 9n,
-    },
-    { ...slotUpdate(), ...NO_COUNTS, bankId: 5n, lossy: true, sourceNs: 9n },
+  const records = new Uint32Array(PollRecord.size / 4);
+  const updates: GoldenUpdate[] = [
+    account({ executable: true, signature: patternBytes(64, 8), startup: true, lossy: true }),
+    { ...transactionUpdate(), meta: patternBytes(11, 3), vote: true, failed: true, ...REST, lossy: true },
+    { ...slotUpdate(), ...NO_COUNTS, ...REST, lossy: true },
   ];
   updates.forEach((update, i) => {
-    encoder.startBatch();
-    if (update.kind === "account") encoder.account(update, i + 1);
-    else if (update.kind === "transaction") encoder.transaction(update, i + 1);
-    else encoder.slot(update, i + 1, NO_COUNTS);
+    const header = { sequence: BigInt(i + 1), publishNs: 1_700_000_000_123_456_789n + BigInt(i) };
+    const offered = goldenFrame(update, { ...header, lost: 77, conflated: 77, ordinal: 77, filterMask: 0n }).bytes;
     const target = Uint32Array.of(producer, 0);
-    assert.equal(
-      native.ringOffer(encoder.head, encoder.headLength, encoder.tail, encoder.tail.length, target, 1, 1),
-      1,
-    );
+    assert.equal(native.ringOffer(offered, offered.length, new Uint8Array(0), 0, target, 1, 1), 1);
     assert.equal(native.ringPoll(consumer, records, 1), 1);
-    const publishNs = new DataView(encoder.head.buffer).getBigUint64(16, true);
-    const golden = goldenFrame(update, { sequence: BigInt(i + 1), publishNs });
+    const golden = goldenFrame(update, { ...header, ordinal: i + 1 });
     const at = records[0]!;
     assert.deepEqual(new Uint8Array(memory.slice(at, at + golden.bytes.length)), golden.bytes);
     assert.deepEqual([...records], [
-      ...[at, golden.kind, golden.flags, (golden.bytes.length + 7) & ~7],
+      ...[at, golden.kind | golden.flags << 16, padded(golden.bytes.length), 0],
       ...[at + golden.payload[0], golden.payload[1], at + golden.extra[0], golden.extra[1]],
     ]);
-    assert.equal(native.ringRelease(consumer, (golden.bytes.length + 7) & ~7), 0);
+    assert.equal(native.ringRelease(consumer, padded(golden.bytes.length)), 0);
   });
   memory.transfer(0);
   native.close(consumer);
@@ -144,8 +176,7 @@ test("the frame in the ring has the golden bytes, lengths and time included", ()
 test("advance() hands out what is committed and nothing else, in order", () => {
   using ring = new RingPair();
   assert.equal(ring.reader.advance(), undefined);
-  ring.encoder.slot(slotUpdate(), 1, NO_COUNTS);
-  assert.equal(ring.offer(false), 0);
+  assert.equal(ring.offerSlot(1, false), 0);
   assert.equal(ring.reader.advance(), undefined, "not committed");
   assert.equal(ring.offerSlot(2), 0);
   assert.equal(ring.reader.advance()?.sequenceNumber, 1);
@@ -192,8 +223,7 @@ test("end says why, after everything before it was handed out", () => {
   for (const [reason, expected] of rows) {
     using ring = new RingPair();
     ring.offerSlot(1);
-    ring.encoder.goodbye(1, reason);
-    ring.offer();
+    ring.offer({ kind: "goodbye", reason, sourceNs: 0n });
     ring.end(reason);
     assert.equal(ring.reader.end, undefined);
     assert.equal(ring.reader.advance()?.sequenceNumber, 1);
@@ -204,22 +234,195 @@ test("end says why, after everything before it was handed out", () => {
   }
 });
 
-test("lost adds up what the frames say", () => {
-  using ring = new RingPair();
-  ring.encoder.account(accountUpdate({ data: patternBytes(CAPACITY, 1) }), 1);
-  assert.equal(ring.offer(), Status.tooLarge);
-  assert.equal(ring.offer(), Status.tooLarge);
-  ring.offerSlot(3);
+test("lost and conflated add up what the numbers of the frames say", () => {
+  using ring = new EngineReader({ policy: "drop-newest" });
+  const count = ring.fill();
+  const lostMore = 4;
+  for (let i = 0; i < lostMore; i++) assert.equal(ring.publish(account({ data: patternBytes(CAPACITY / 4, 1) })), 0);
+  assert.equal(ring.drain().filter((kind) => kind === "slot").length, count);
+  const before = ring.reader.lost;
+  ring.sweep(); // says the gap, if nothing has
+  ring.publish(slot(1));
+  const views: [string, number][] = [];
+  for (let view = ring.reader.advance(); view !== undefined; view = ring.reader.advance()) {
+    views.push([view.kind, view.lost]);
+  }
+  const lost = 1 + lostMore; // one slot, at the end of fill()
+  assert.equal(ring.reader.lost, lost);
+  assert.equal(views.reduce((sum, [, lost]) => sum + lost, before), lost);
+  assert.equal(ring.reader.conflated, 0);
+});
+
+test("conflate: of an account the newest comes, the others are counted", () => {
+  using ring = new EngineReader({ policy: "conflate" });
+  const big = (lamports: bigint) => account({ lamports, data: patternBytes(4000, 1) });
+  let inRing = 0;
+  while (ring.publish(big(0n)) === 1) inRing++; // the last one waits
+  for (let i = 1n; i <= 5n; i++) ring.publish(big(i));
+  assert.equal(ring.drain().length, inRing);
+  assert.deepEqual([ring.reader.lost, ring.reader.conflated], [0, 0]);
+  ring.flush();
+  const view = ring.reader.advance() as AccountView;
+  assert.deepEqual([view.kind, view.lamports, view.lost, view.conflated], ["account", 5n, 5, 5]);
+  assert.deepEqual([ring.reader.lost, ring.reader.conflated], [5, 5]);
+  assert.equal(ring.reader.advance(), undefined);
+});
+
+test("drop-oldest: what is skipped is lost, and its room comes back", () => {
+  using ring = new EngineReader({ policy: "drop-oldest" });
+  const count = ring.fill(); // and one more, that waits and lets all of them be skipped
+  assert.equal(ring.reader.advance(), undefined, "nothing but stale frames");
+  assert.equal(ring.reader.usedBytes, 0);
+  ring.flush();
   const view = ring.reader.advance();
-  assert.deepEqual([view?.lost, ring.reader.lost], [2, 2]);
+  assert.deepEqual([view?.kind, view?.sequence, view?.lost], ["slot", BigInt(count + 1), count]);
+  assert.equal(ring.reader.lost, count);
+  assert.equal(ring.publish(slot(1)), 1);
+  const next = ring.reader.advance();
+  assert.deepEqual([next?.sequence, next?.lost], [BigInt(count + 2), 0]);
+});
+
+const POOLED = { poolBytes: POOL, poolThreshold: 1024 };
+
+test("payloads in the pool read like others, and are given back with their frames", () => {
+  using ring = new EngineReader(POOLED);
+  const updates: GoldenUpdate[] = [
+    account({ data: patternBytes(300, 1) }),
+    account({ data: patternBytes(200_000, 2), signature: patternBytes(64, 4) }),
+    {
+      ...transactionUpdate(),
+      message: patternBytes(1021, 5),
+      meta: patternBytes(3001, 6),
+      vote: false,
+      failed: true,
+      ...REST,
+    },
+    { ...transactionUpdate(), message: patternBytes(5000, 5), meta: undefined, vote: false, failed: true, ...REST },
+  ];
+  for (const update of updates) assert.equal(ring.publish(update), 1);
+  assert.ok(ring.poolUsedBytes >= 200_000 + 5000);
+  for (const update of updates) {
+    const view = ring.reader.advance();
+    assert.ok(view?.kind === "account" || view?.kind === "transaction");
+    const { sequence: _, publishNs: __, lost, conflated, filters: ___, ...rest } = view.copy();
+    assert.deepEqual(rest, { ...update, ...(update.kind === "account" && { fullLength: update.data.length }) });
+    assert.deepEqual([lost, conflated], [0, 0]);
+    if (view.kind === "account") {
+      assert.equal(view.u64At(8), new DataView(view.copy().data.buffer).getBigUint64(8, true));
+    }
+  }
+  assert.equal(ring.reader.advance(), undefined);
+  assert.equal(ring.reader.usedBytes, 0);
+  ring.sweep();
+  assert.equal(ring.poolUsedBytes, 0);
+});
+
+test("release() after the sender has let go: who looked at the pool learns that it is over", () => {
+  using ring = new EngineReader(POOLED);
+  for (let i = 0; i < 3; i++) ring.publish(account({ data: patternBytes(5000, i) }));
+  ring.publish(slot(9));
+  const view = ring.reader.advance() as AccountView;
+  ring.remove();
+  assert.deepEqual(view.data, patternBytes(5000, 0), "nobody has reused it yet, and nobody can say so");
+  assert.deepEqual([ring.reader.isRevoked, ring.reader.end], [false, undefined]);
+  ring.reader.release();
+  assert.deepEqual([ring.reader.isRevoked, ring.reader.end], [true, "slow-consumer"]);
+  assert.equal(ring.reader.advance(), undefined, "what is left is no better");
+  assert.equal(ring.reader.refill(), false);
+  assert.equal(ring.reader.ready, 0);
+});
+
+test("advance() finds out by itself, in the middle of a batch and at its end", () => {
+  for (const [count, perTurn] of [[1, 1], [3, 3]]) {
+    using ring = new EngineReader(POOLED);
+    for (let i = 0; i < count!; i++) ring.publish(account({ data: patternBytes(5000, i) }));
+    for (let i = 0; i < perTurn!; i++) assert.equal(ring.reader.advance()?.kind, "account");
+    ring.remove();
+    assert.equal(ring.reader.advance(), undefined);
+    assert.deepEqual([ring.reader.isRevoked, ring.reader.end], [true, "slow-consumer"]);
+  }
+  using ring = new EngineReader(POOLED);
+  ring.publish(account({ data: patternBytes(5000, 1) }));
+  for (let i = 0; i < CAPACITY / 8 / 128 + 8; i++) ring.publish(slot(i));
+  assert.equal(ring.reader.advance()?.kind, "account");
+  ring.remove();
+  let handedOut = 0;
+  while (ring.reader.advance() !== undefined) handedOut++;
+  assert.ok(handedOut < CAPACITY / 8 / 128 + 8, "room that goes back in the middle tells");
+  assert.deepEqual([ring.reader.isRevoked, ring.reader.end], [true, "slow-consumer"]);
+});
+
+test("who had nothing of the pool reads on after the sender has let go", () => {
+  using ring = new EngineReader(POOLED);
+  for (let i = 1; i <= 3; i++) ring.publish(slot(i));
+  assert.equal(ring.reader.advance()?.kind, "slot");
+  ring.remove();
+  assert.deepEqual(ring.drain(), ["slot", "slot"]);
+  assert.deepEqual([ring.reader.isRevoked, ring.reader.end], [false, undefined]);
+});
+
+test("views name the filters that matched, and tell of accounts that left", () => {
+  const names = new FilterNames();
+  const { bit } = names.add("token", "owners");
+  using ring = new EngineReader({}, names);
+  assert.equal(ring.edit({ op: "replace", bit, owners: [keyOf(5)] }), 0);
+  const update = { pubkey: keyOf(9), owner: keyOf(5) };
+  assert.equal(ring.publish(account(update)), 1);
+  assert.deepEqual(ring.reader.advance()?.filters, ["token"]);
+  ring.publish(account({ ...update, owner: keyOf(2) }));
+  const moved = ring.reader.advance();
+  assert.deepEqual([moved?.kind, moved?.filters, moved?.filterMask], ["account", [""], 1n]);
+  const left = ring.reader.advance();
+  assert.ok(left?.kind === "left");
+  assert.deepEqual([left.pubkey, left.owner, left.filters, left.lost], [keyOf(9), keyOf(2), ["token"], 0]);
+  ring.publish(account({ pubkey: keyOf(1), owner: keyOf(5) }));
+  assert.deepEqual(ring.reader.advance()?.filters, ["", "token"]);
+  ring.publish(slot(3));
+  assert.deepEqual(ring.reader.advance()?.filters, []);
+});
+
+test("backlog counts what was not handed out, whether or not it was looked at", async () => {
+  using ring = new EngineReader({ policy: "drop-newest" });
+  assert.deepEqual(ring.reader.backlog, { bytes: 0, frames: 0, ageUs: 0 });
+  for (let i = 1; i <= 3; i++) ring.publish(slot(i));
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  const unseen = ring.reader.backlog;
+  assert.deepEqual([unseen.bytes, unseen.frames], [3 * 128, 3]);
+  assert.ok(unseen.ageUs > 15_000 && unseen.ageUs < 60_000_000, `${unseen.ageUs}`);
+  ring.reader.advance();
+  ring.publish(slot(4));
+  const { bytes, frames, ageUs } = ring.reader.backlog;
+  assert.deepEqual([bytes, frames], [3 * 128, 3]);
+  assert.ok(ageUs > 15_000, "the oldest is the second of four");
+  assert.equal(ring.drain().length, 3);
+  assert.deepEqual(ring.reader.backlog, { bytes: 0, frames: 0, ageUs: 0 });
+  const count = ring.fill();
+  assert.deepEqual([ring.reader.backlog.bytes, ring.reader.backlog.frames], [count * 128, count]);
+  ring.reader.close();
+  assert.deepEqual(ring.reader.backlog, { bytes: 0, frames: 0, ageUs: 0 });
+});
+
+test("seenSlot is the newest that was handed out, knownSlot the newest that the sender had published anything of", () => {
+  using ring = new EngineReader();
+  assert.deepEqual([ring.reader.seenSlot, ring.reader.knownSlot], [-1, 0]);
+  ring.publish(account({ slot: 12n }));
+  ring.publish({ ...transactionUpdate({ slot: 9n }), meta: undefined, vote: false, failed: false, ...REST });
+  ring.publish(account({ slot: 40n, pubkey: keyOf(8), owner: keyOf(8) })); // which does not match
+  assert.deepEqual([ring.reader.seenSlot, ring.reader.knownSlot], [-1, 12], "by the last frame");
+  ring.publish(slot(2));
+  assert.deepEqual([ring.reader.seenSlot, ring.reader.knownSlot], [-1, 40]);
+  const seen: number[] = [];
+  while (ring.reader.advance() !== undefined) seen.push(ring.reader.seenSlot);
+  assert.deepEqual(seen, [12, 12, 12]);
+  ring.publish(slot(2 ** 40));
+  ring.reader.advance();
+  assert.deepEqual([ring.reader.seenSlot, ring.reader.knownSlot], [2 ** 40, 2 ** 40]);
 });
 
 test("close() voids views: they throw, and what was taken from them is empty", () => {
   const ring = new RingPair();
-  ring.encoder.account(accountUpdate({ signature: patternBytes(64, 1) }), 1);
-  ring.offer();
-  ring.encoder.transaction(transactionUpdate({ meta: patternBytes(4, 1) }), 2);
-  ring.offer();
+  ring.offer(account({ signature: patternBytes(64, 1) }));
+  ring.offer({ ...transactionUpdate(), meta: patternBytes(4, 1), vote: false, failed: false, ...REST });
   ring.offerSlot(3);
   const views = [ring.reader.advance()!, ring.reader.advance()!, ring.reader.advance()!];
   const data = views[0]!.kind === "account" ? views[0]!.data : undefined;

@@ -118,9 +118,13 @@ test("consumers() shows each present consumer, oldest first", async () => {
     accounts: 2,
     owners: 1,
     transactions: true,
-    ring: { capacityBytes: CAPACITY_BYTES, usedBytes: 128 },
+    policy: "disconnect",
+    ring: { capacityBytes: CAPACITY_BYTES, usedBytes: 128 + 72 }, // the slot, and the mark of the edit
+    waiting: { frames: 0, bytes: 0 },
+    poolBytes: 0,
     frames: 1,
     lost: 0,
+    conflated: 0,
     parked: false,
   });
   assert.ok(first!.connectedAt >= before - 1 && first!.connectedAt <= Date.now());
@@ -294,12 +298,12 @@ test("a consumer without a goodbye is gone: its link is closed, or only its wake
     const hello = encodeHello(what);
     assert.equal(native.linkSend(link, hello, hello.length, Int32Array.of(theirs), 1), hello.length);
     native.fdClose(theirs);
-    const granted = new Uint32Array(4);
-    await until(() => native.linkReceive(link, new Uint8Array(256), 256, granted, 3) > 0, "a grant");
-    assert.equal(granted[0], 3);
+    const granted = new Uint32Array(5);
+    await until(() => native.linkReceive(link, new Uint8Array(256), 256, granted, 4) > 0, "a grant");
+    assert.equal(granted[0], 4);
     await until(() => sender.metrics.consumers === 1, "the consumer");
-    const [, ring, page, senderWake] = [...granted];
-    for (const fd of [ring!, page!]) native.fdClose(fd);
+    const [, ring, page, senderWake, pool] = [...granted];
+    for (const fd of [ring!, page!, pool!]) native.fdClose(fd);
     if (what !== "wake") native.close(link);
     if (what !== "link") { for (const fd of [ours, senderWake!]) native.fdClose(fd); }
     await until(() => reasons.length === 1, `the end (${what})`);

@@ -10,16 +10,26 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { addressFromBytes } from "../../src/address.ts";
+import { FilterNames } from "../../src/stream/filter_names.ts";
 import {
   type AccountView,
+  type FilterMarkView,
   type GapView,
+  type LeftView,
   type SlotView,
   type TransactionView,
   type UpdateView,
   Views,
 } from "../../src/stream/view.ts";
 import { SLOT_STATUSES } from "../../src/types.ts";
-import { goldenFrame, type GoldenHeader, type GoldenUpdate } from "./support/golden_frame.ts";
+import {
+  type GoldenAccount,
+  goldenFrame,
+  type GoldenHeader,
+  type GoldenLeft,
+  type GoldenMark,
+  type GoldenUpdate,
+} from "./support/golden_frame.ts";
 import {
   accountArbitrary,
   accountUpdate,
@@ -32,37 +42,44 @@ import {
 
 const AT = 4096 + 8;
 const HEADER: GoldenHeader = { sequence: 2n ** 53n - 1n, publishNs: 1_700_000_000_123_456_789n, lost: 3, conflated: 2 };
+/** What the library says about losses: the frame's own word is not asked. */
+const LOST = 5;
 const CLOCK_US = 1_700_000_000_125_000;
 
 /** Memory in which nothing but the frame makes sense, and the record that the library would write for it. */
 function place(
   frame: { bytes: Uint8Array; kind: number; flags: number; payload: readonly number[]; extra: readonly number[] },
+  filters?: FilterNames,
 ) {
   const bytes = new Uint8Array(AT + frame.bytes.length + 64).fill(0xa5);
   bytes.set(frame.bytes, AT);
   const records = new Uint32Array(3 * 8).fill(0xffffffff); // the middle one counts
   records.set([
     AT,
-    frame.kind,
-    frame.flags,
+    frame.kind | frame.flags << 16,
     frame.bytes.length - 64,
+    LOST,
     AT + frame.payload[0]!,
     frame.payload[1]!,
     AT + frame.extra[0]!,
     frame.extra[1]!,
   ], 8);
-  const memory = { bytes, data: new DataView(bytes.buffer), clockUs: () => CLOCK_US };
+  const memory = { bytes, data: new DataView(bytes.buffer), clockUs: () => CLOCK_US, filters };
   return { bytes, records, views: new Views(memory) };
 }
 
-function viewOf(update: GoldenUpdate, header = HEADER): { view: UpdateView; bytes: Uint8Array; records: Uint32Array } {
-  const { views, records, bytes } = place(goldenFrame(update, header));
+function viewOf(
+  update: GoldenUpdate | GoldenLeft | GoldenMark,
+  header = HEADER,
+  filters?: FilterNames,
+): { view: UpdateView; bytes: Uint8Array; records: Uint32Array } {
+  const { views, records, bytes } = place(goldenFrame(update, header), filters);
   const view = views.at(records, 1);
   assert.ok(view !== undefined);
   return { view, bytes, records };
 }
 
-function account(fields: Partial<Parameters<typeof accountUpdate>[0]> = {}): GoldenUpdate {
+function account(fields: Partial<GoldenAccount> = {}): GoldenAccount {
   return {
     ...accountUpdate(fields),
     pubkey: patternBytes(32, 1),
@@ -75,10 +92,29 @@ function account(fields: Partial<Parameters<typeof accountUpdate>[0]> = {}): Gol
     startup: false,
     lossy: false,
     sourceNs: 4n,
+    sourceEpoch: 0,
+    ...(fields.sliced !== undefined && { sliced: fields.sliced }),
+    ...(fields.clipped !== undefined && { clipped: fields.clipped }),
+    ...(fields.fullLength !== undefined && { fullLength: fields.fullLength }),
   };
 }
 
-const DELIVERY = { sequence: HEADER.sequence, publishNs: HEADER.publishNs, lost: 3, conflated: 2 };
+function transaction(): GoldenUpdate {
+  return {
+    ...transactionUpdate(),
+    ...{ meta: patternBytes(9, 4), vote: true, failed: true, bankId: 1n, lossy: true, sourceNs: 1n },
+  };
+}
+
+function slot(): GoldenUpdate {
+  return {
+    ...slotUpdate(),
+    ...{ bankId: 0n, lossy: false, sourceNs: 0n },
+    ...{ accountsPublished: 0, transactionsPublished: 0, accountsLost: 0, transactionsLost: 0 },
+  };
+}
+
+const DELIVERY = { sequence: HEADER.sequence, publishNs: HEADER.publishNs, lost: LOST, conflated: 2 };
 
 test("AccountView shows every field, and copy() has them all", () => {
   fc.assert(fc.property(accountArbitrary, (update) => {
@@ -98,6 +134,7 @@ test("AccountView shows every field, and copy() has them all", () => {
       signature,
       data,
       sourceNs,
+      sourceEpoch,
     } = view;
     assert.deepEqual(
       {
@@ -115,6 +152,7 @@ test("AccountView shows every field, and copy() has them all", () => {
         signature,
         data,
         sourceNs,
+        sourceEpoch,
       },
       update,
     );
@@ -122,7 +160,8 @@ test("AccountView shows every field, and copy() has them all", () => {
     assert.equal(view.ownerAddress, addressFromBytes(update.owner));
     assert.equal(view.dataLength, update.data.length);
     assert.equal(view.slotNumber, Number(update.slot));
-    assert.deepEqual(view.copy(), { ...update, ...DELIVERY });
+    assert.deepEqual([view.fullLength, view.isSliced, view.isClipped], [update.data.length, false, false]);
+    assert.deepEqual(view.copy(), { ...update, ...DELIVERY, fullLength: update.data.length, filters: [] });
   }));
 });
 
@@ -132,7 +171,7 @@ test("TransactionView shows every field, and copy() has them all", () => {
     const { kind, slot, index, signature, message, meta, vote, failed, bankId, lossy, sourceNs } = view;
     assert.deepEqual({ kind, slot, index, signature, message, meta, vote, failed, bankId, lossy, sourceNs }, update);
     assert.equal(view.slotNumber, Number(update.slot));
-    assert.deepEqual(view.copy(), { ...update, ...DELIVERY });
+    assert.deepEqual(view.copy(), { ...update, ...DELIVERY, filters: [] });
   }));
 });
 
@@ -158,25 +197,92 @@ test("SlotView shows every field, and copy() has them all", () => {
 });
 
 test("GapView shows the losses", () => {
-  const { bytes } = goldenFrame(account(), HEADER);
-  const body = new Uint8Array(64 + 8);
-  body.set(bytes.subarray(0, 64));
-  new DataView(body.buffer).setBigUint64(64, 2n ** 40n + 7n, true);
-  const { views, records } = place({ bytes: body, kind: 4, flags: 0, payload: [72, 0], extra: [72, 0] });
-  const view = views.at(records, 1) as GapView;
-  assert.deepEqual([view.kind, view.lost, view.lostTotal], ["gap", 3, 2 ** 40 + 7]);
+  const view = viewOf({ kind: "gap", lostTotal: 2n ** 40n + 7n, sourceNs: 4n }).view as GapView;
+  assert.deepEqual([view.kind, view.lost, view.lostTotal, view.filters], ["gap", LOST, 2 ** 40 + 7, []]);
   assert.deepEqual(view.copy(), { kind: "gap", ...DELIVERY, sourceNs: 4n, lossy: false, lostTotal: 2 ** 40 + 7 });
+});
+
+test("FilterMarkView shows the generation", () => {
+  const view = viewOf({ kind: "filter", generation: 0xfffffffe, sourceNs: 0n }).view as FilterMarkView;
+  assert.deepEqual([view.kind, view.generation, view.filters], ["filter", 0xfffffffe, []]);
+  assert.deepEqual(view.copy(), { kind: "filter", ...DELIVERY, sourceNs: 0n, lossy: false, generation: 0xfffffffe });
+});
+
+test("LeftView shows every field, and copy() has them all", () => {
+  const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
+  const key = fc.uint8Array({ minLength: 32, maxLength: 32 });
+  const left = fc.record({
+    kind: fc.constant("left" as const),
+    ...{ pubkey: key, owner: key, lamports: u64, slot: u64, bankId: u64, writeVersion: u64, sourceNs: u64 },
+  }, { noNullPrototype: true });
+  fc.assert(fc.property(left, (update) => {
+    const view = viewOf(update).view as LeftView;
+    const { kind, pubkey, owner, lamports, slot, bankId, writeVersion, sourceNs } = view;
+    assert.deepEqual({ kind, pubkey, owner, lamports, slot, bankId, writeVersion, sourceNs }, update);
+    assert.deepEqual([view.address, view.ownerAddress], [addressFromBytes(pubkey), addressFromBytes(owner)]);
+    assert.equal(view.slotNumber, Number(update.slot));
+    assert.deepEqual(view.copy(), { ...update, ...DELIVERY, lossy: false, filters: [] });
+  }));
+});
+
+test("AccountView of slices says so, and how long the whole is", () => {
+  const update = account({ data: patternBytes(12, 1), sliced: true, clipped: true, fullLength: 10 * 1024 * 1024 });
+  const sliced = viewOf(update).view as AccountView;
+  assert.deepEqual([sliced.isSliced, sliced.isClipped, sliced.dataLength], [true, true, 12]);
+  assert.equal(sliced.fullLength, 10 * 1024 * 1024);
+  assert.deepEqual([sliced.copy().data, sliced.copy().fullLength], [patternBytes(12, 1), 10 * 1024 * 1024]);
+  const { views, records } = place({ ...goldenFrame(update, HEADER), flags: 128 }); // flags are the record's
+  const whole = views.at(records, 1) as AccountView;
+  assert.deepEqual([whole.isSliced, whole.isClipped], [true, false]);
+});
+
+test("FrameView.filters names the bits of the mask, with one array per mask", () => {
+  const names = new FilterNames();
+  const entries = Array.from({ length: 40 }, (_, i) => names.add(`f${i + 1}`, "all"));
+  const of = (update: GoldenUpdate | GoldenLeft | GoldenMark, filterMask: bigint, sequence = 1n) =>
+    viewOf(update, { sequence, filterMask }, names).view;
+  assert.deepEqual(of(account(), 1n).filters, [""]);
+  assert.deepEqual(of(account(), 0b111n).filters, ["", "f1", "f2"]);
+  assert.deepEqual(of(transaction(), 1n << 40n | 1n << 31n | 1n << 32n).filters, ["f31", "f32", "f40"]);
+  assert.deepEqual(of(account(), 1n << 63n | 2n).filters, ["f1"], "a bit without a name");
+  assert.equal(of(account(), 2n ** 64n - 1n).filters.length, 41);
+  assert.equal(of(account(), 2n ** 64n - 1n).filterMask, 2n ** 64n - 1n);
+  assert.deepEqual(of(slot(), 2n ** 64n - 1n).filters, [], "nobody asked for slots by name");
+  assert.deepEqual(of(slot(), 0b10n).filters, ["f1"]);
+  assert.deepEqual(of(slot(), 0xffffffffn).filters.length, 32);
+  assert.deepEqual(of({ kind: "filter", generation: 1, sourceNs: 0n }, 0b10n).filters, []);
+  for (const mask of [0b110n, 1n << 33n | 1n]) {
+    assert.equal(of(account(), mask).filters, of(transaction(), mask).filters);
+    assert.ok(Object.isFrozen(of(account(), mask).filters));
+  }
+  assert.deepEqual((of(account(), 0b10n) as AccountView).copy().filters, ["f1"]);
+  names.free(entries[0]!);
+  assert.deepEqual(of(account(), 0b110n).filters, ["f2"], "lists follow the names");
+});
+
+test("a removed name stands for its bit up to the sequence of its removal, also when the bit has another by then", () => {
+  const names = new FilterNames();
+  const old = names.add("old", "all");
+  const at = (sequence: bigint) => viewOf(account(), { sequence, filterMask: 0b10n }, names).view.filters;
+  assert.deepEqual(at(5n), ["old"]);
+  names.hide(old);
+  assert.equal(names.get("old"), undefined);
+  assert.notEqual(names.add("new", "all").bit, old.bit, "its removal is not acknowledged");
+  names.retire(old, 10n);
+  assert.equal(names.add("newer", "all").bit, old.bit);
+  assert.deepEqual([at(6n), at(10n)], [["old"], ["old"]]);
+  assert.deepEqual([at(11n), at(12n)], [["newer"], ["newer"]]);
 });
 
 test("Views have what a connection adds: place, times, losses", () => {
   const { view } = viewOf(account());
   assert.deepEqual([view.sequence, view.sequenceNumber], [2n ** 53n - 1n, 2 ** 53 - 1]);
-  assert.deepEqual([view.publishNs, view.sourceNs, view.lost, view.conflated], [HEADER.publishNs, 4n, 3, 2]);
+  assert.deepEqual([view.publishNs, view.sourceNs, view.lost, view.conflated], [HEADER.publishNs, 4n, LOST, 2]);
   assert.ok(Math.abs(view.ageUs - 1543.211) <= 0.5, `${view.ageUs}`);
 });
 
-test("Views.at() has no view for a goodbye, a reserved kind, a kind of the future", () => {
-  for (const kind of [0, 5, 6, 7, 65535]) {
+test("Views.at() has no view for a goodbye, no kind, a kind of the future", () => {
+  for (const kind of [0, 6, 8, 65535]) {
     const { views, records } = place({ ...goldenFrame(account(), HEADER), kind });
     assert.equal(views.at(records, 1), undefined);
   }
@@ -189,8 +295,9 @@ test("Views.at() reuses one view per kind, which then shows the new frame alone"
   bytes.set(first.bytes, 8);
   bytes.set(second.bytes, 1024);
   const records = Uint32Array.from([
-    ...[8, 1, first.flags, first.bytes.length - 64, 8 + first.payload[0], 100, 8 + first.extra[0], 64],
-    ...[1024, 1, second.flags, second.bytes.length - 64, 1024 + second.payload[0], 5, 1024 + second.extra[0], 0],
+    ...[8, 1 | first.flags << 16, first.bytes.length - 64, 0, 8 + first.payload[0], 100, 8 + first.extra[0], 64],
+    ...[1024, 1 | second.flags << 16, second.bytes.length - 64, 0, 1024 + second.payload[0], 5],
+    ...[1024 + second.extra[0], 0],
   ]);
   const views = new Views({ bytes, data: new DataView(bytes.buffer), clockUs: () => 0 });
   const view = views.at(records, 0) as AccountView;
@@ -207,15 +314,7 @@ test("Views.at() reuses one view per kind, which then shows the new frame alone"
 test("copy() shares no byte with the frame, and none with another copy", () => {
   const updates: GoldenUpdate[] = [
     account({ signature: patternBytes(64, 3) }),
-    {
-      ...transactionUpdate(),
-      meta: patternBytes(9, 4),
-      vote: true,
-      failed: true,
-      bankId: 1n,
-      lossy: true,
-      sourceNs: 1n,
-    },
+    transaction(),
   ];
   for (const update of updates) {
     const { view, bytes } = viewOf(update);
@@ -243,7 +342,7 @@ test("AccountView.u8At() and its siblings read little-endian at any offset, and 
     ["f64At", 8, (at) => account_.f64At(at), (at) => truth.getFloat64(at, true)],
   ];
   assert.ok(
-    bytes.length >= AT + 64 + 112 + data.length + 64,
+    bytes.length >= AT + 64 + 120 + data.length + 64,
     "memory goes on behind the data: only the check can refuse",
   );
   for (const [name, size, read, expected] of readers) {
@@ -279,18 +378,8 @@ test("AccountView.u8At() refuses everything in an account without data", () => {
 });
 
 test("SlotView.status is dead for a number that we do not know", () => {
-  const slot: GoldenUpdate = {
-    ...slotUpdate(),
-    bankId: 0n,
-    lossy: false,
-    sourceNs: 0n,
-    accountsPublished: 0,
-    transactionsPublished: 0,
-    accountsLost: 0,
-    transactionsLost: 0,
-  };
   for (const number of [SLOT_STATUSES.length, 255, 0xffffffff]) {
-    const { view, bytes } = viewOf(slot);
+    const { view, bytes } = viewOf(slot());
     new DataView(bytes.buffer).setUint32(AT + 64 + 56, number, true);
     assert.equal((view as SlotView).status, "dead");
   }

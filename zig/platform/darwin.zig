@@ -100,6 +100,7 @@ const system = struct {
     extern "c" fn ftruncate(fd: c_int, size: i64) c_int;
     extern "c" fn mmap(address: ?*anyopaque, size: usize, protection: c_int, flags: c_int, fd: c_int, offset: i64) usize;
     extern "c" fn munmap(address: usize, size: usize) c_int;
+    extern "c" fn mprotect(address: usize, size: usize, protection: c_int) c_int;
     extern "c" fn socket(domain: c_int, kind: c_int, protocol: c_int) c_int;
     extern "c" fn socketpair(domain: c_int, kind: c_int, protocol: c_int, out: *[2]c_int) c_int;
     extern "c" fn bind(fd: c_int, address: *const SockaddrUn, size: u32) c_int;
@@ -127,6 +128,7 @@ const system = struct {
     extern "c" fn setrlimit(resource: c_int, limit: *const Limit) c_int;
     extern "c" fn clock_gettime(clock: c_int, time: *Time) c_int;
     extern "c" fn write(fd: c_int, bytes: [*]const u8, size: usize) isize;
+    extern "c" fn sched_yield() c_int;
     extern "c" fn pipe(out: *[2]c_int) c_int;
     extern "c" fn arc4random_buf(bytes: [*]u8, size: usize) void;
 };
@@ -222,6 +224,16 @@ pub fn futexWake(word: *const anyopaque, count: i32) void {
     _ = .{ word, count };
 }
 
+/// Gives way instead of sleeping: the system's futex is private to it.
+pub fn futexWait(word: *const u32, value: u32) void {
+    _ = .{ word, value };
+    _ = system.sched_yield();
+}
+
+pub fn futexWakeOne(word: *const u32) void {
+    _ = word;
+}
+
 pub fn writeStderr(text: []const u8) void {
     _ = system.write(2, text.ptr, text.len);
 }
@@ -293,8 +305,9 @@ pub fn map(fd: i32, size: usize, writable: bool) mod.Mapped {
     return mapped(system.mmap(null, size, protection(writable), map_shared, fd, 0));
 }
 
-pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool) mod.Mapped {
-    const total = header_size + 2 * capacity;
+/// @param extra Bytes of addresses kept behind, for `mapAt`.
+pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool, extra: usize) mod.Mapped {
+    const total = header_size + 2 * capacity + extra;
     const reserved = mapped(system.mmap(null, total, prot_none, map_private | map_anonymous, -1, 0));
     if (reserved.code < 0) return reserved;
     const base = reserved.address;
@@ -314,6 +327,10 @@ pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool) mod
     return reserved;
 }
 
+pub fn mapAt(address: usize, fd: i32, size: usize, writable: bool) mod.Mapped {
+    return mapped(system.mmap(@ptrFromInt(address), size, protection(writable), map_shared | map_fixed, fd, 0));
+}
+
 pub fn overlay(address: usize, size: usize, writable: bool) mod.Mapped {
     const flags = map_private | map_anonymous | map_fixed;
     return mapped(system.mmap(@ptrFromInt(address), size, protection(writable), flags, -1, 0));
@@ -321,6 +338,18 @@ pub fn overlay(address: usize, size: usize, writable: bool) mod.Mapped {
 
 pub fn unmap(address: usize, size: usize) void {
     _ = system.munmap(address, size);
+}
+
+pub fn reserve(size: usize) mod.Mapped {
+    return mapped(system.mmap(null, size, prot_none, map_private | map_anonymous, -1, 0));
+}
+
+pub fn commit(address: usize, size: usize) Code {
+    return codeOf(system.mprotect(address, size, prot_read | prot_write));
+}
+
+pub fn decommit(address: usize, size: usize) Code {
+    return mapped(system.mmap(@ptrFromInt(address), size, prot_none, map_private | map_anonymous | map_fixed, -1, 0)).code;
 }
 
 // Sockets

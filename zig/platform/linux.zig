@@ -163,6 +163,17 @@ pub fn futexWake(word: *const anyopaque, count: i32) void {
     _ = linux.syscall3(.futex, @intFromPtr(word), futex_wake, @as(u32, @intCast(count)));
 }
 
+/// Sleeps while the word has that value, or less long. Between threads of this process.
+pub fn futexWait(word: *const u32, value: u32) void {
+    const futex_wait_private = 0 | 128;
+    _ = linux.syscall4(.futex, @intFromPtr(word), futex_wait_private, value, 0);
+}
+
+pub fn futexWakeOne(word: *const u32) void {
+    const futex_wake_private = 1 | 128;
+    _ = linux.syscall3(.futex, @intFromPtr(word), futex_wake_private, 1);
+}
+
 pub fn writeStderr(text: []const u8) void {
     _ = linux.write(2, text.ptr, text.len);
 }
@@ -243,8 +254,9 @@ pub fn map(fd: i32, size: usize, writable: bool) mod.Mapped {
 }
 
 /// Maps a ring's file (data, then one part of header) as: header, data, data again. A frame that wraps is contiguous.
-pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool) mod.Mapped {
-    const total = header_size + 2 * capacity;
+/// @param extra Bytes of addresses kept behind, for `mapAt`.
+pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool, extra: usize) mod.Mapped {
+    const total = header_size + 2 * capacity + extra;
     const reserved = mapped(linux.mmap(null, total, .{}, .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true }, -1, 0));
     if (reserved.code < 0) return reserved;
     const base = reserved.address;
@@ -270,6 +282,11 @@ pub fn mapRing(fd: i32, header_size: usize, capacity: usize, writable: bool) mod
     return reserved;
 }
 
+/// Maps over addresses that are ours.
+pub fn mapAt(address: usize, fd: i32, size: usize, writable: bool) mod.Mapped {
+    return mapped(linux.mmap(@ptrFromInt(address), size, protection(writable), .{ .TYPE = .SHARED, .FIXED = true }, fd, 0));
+}
+
 /// Private zeros in the place of a mapping.
 pub fn overlay(address: usize, size: usize, writable: bool) mod.Mapped {
     const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true, .FIXED = true };
@@ -278,6 +295,22 @@ pub fn overlay(address: usize, size: usize, writable: bool) mod.Mapped {
 
 pub fn unmap(address: usize, size: usize) void {
     _ = linux.munmap(@ptrFromInt(address), size);
+}
+
+/// Private addresses without memory behind them: what is committed of them is ours alone, and zero at first.
+pub fn reserve(size: usize) mod.Mapped {
+    return mapped(linux.mmap(null, size, .{}, .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true }, -1, 0));
+}
+
+/// Makes a part of what was reserved usable. The kernel gives a page when it is first written.
+pub fn commit(address: usize, size: usize) Code {
+    return codeOf(linux.mprotect(@ptrFromInt(address), size, protection(true)));
+}
+
+/// Gives the memory of a part back; the addresses stay reserved.
+pub fn decommit(address: usize, size: usize) Code {
+    const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true, .FIXED = true };
+    return mapped(linux.mmap(@ptrFromInt(address), size, .{}, flags, -1, 0)).code;
 }
 
 // Sockets

@@ -49,7 +49,7 @@ fn produce(end: *connection.ProducerEnd, frames: u64, seed: u64) !void {
         header.sequence = sequence;
         body.data_length = next.length;
         while (true) {
-            end.ring.offer(&head, payload[0..next.length], 1) catch |err| switch (err) {
+            end.ring.offer(&.{ .head = &head, .parts = &.{payload[0..next.length]}, .publish_ns = 1 }) catch |err| switch (err) {
                 error.Full => {
                     publish(end);
                     in_batch = 0;
@@ -71,7 +71,7 @@ fn produce(end: *connection.ProducerEnd, frames: u64, seed: u64) !void {
 }
 
 fn publish(end: *connection.ProducerEnd) void {
-    _ = end.ring.commit();
+    _ = end.ring.commit(0);
     qlaster.platform.storeLoadFence();
     _ = end.notifyIfParked();
 }
@@ -140,7 +140,7 @@ pub fn main(init: std.process.Init.Minimal) !void {
     if (child == 0) {
         producer.destroy();
         var consumer: connection.ConsumerEnd = undefined;
-        if (connection.ConsumerEnd.join(passed[0], passed[1], capacity, qlaster.region.uid_any, &consumer) < 0) linux.exit_group(2);
+        if (connection.ConsumerEnd.join(passed[0], passed[1], null, capacity, qlaster.region.uid_any, &consumer) < 0) linux.exit_group(2);
         _ = qlaster.platform.close(wake[1]);
         const result = consume(&consumer, wake[0], frames, seed) catch |err| {
             std.debug.print("consumer: {t}\n", .{err});

@@ -217,6 +217,7 @@ pub fn describe(body: []const u8, offset: u32, whose: enum { shared, private }, 
         .kind = 0,
         .flags = layout.frame_flag_lossy, // the format has no sequence: a loss can't be seen
         .ring_bytes = 0,
+        .lost = 0,
         .payload_offset = offset + @as(u32, @intCast(body.len)),
         .payload_length = 0,
         .extra_offset = offset + @as(u32, @intCast(body.len)),
@@ -330,6 +331,8 @@ test "the golden account, from a native frame and described" {
         .bank_id = 99,
         .write_version = 8,
         .data_length = 3,
+        .source_epoch = 0,
+        .full_length = 3,
         .pad_0 = 0,
     };
     var encoded: Encoded = undefined;

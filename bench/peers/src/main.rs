@@ -1,8 +1,10 @@
 //! Rust crates that pass messages through shared memory, measured as our ring is.
-//! Usage: peers shaq3|shaq4|iceoryx2 throughput BYTES RUNS | latency GAP_US SAMPLES, or one side of a ring of version 9:
-//! peers v9 produce|consume original|lean DIRECTORY BYTES FILL_FRAMES STREAM_FRAMES WARM_UP_RUNS RUNS. Prints one JSON object.
+//! Usage: peers shaq3|shaq4|iceoryx2 throughput BYTES RUNS | latency GAP_US SAMPLES, shaq4|iceoryx2 fanout-BYTES RECEIVERS RUNS,
+//! or one side of a ring of version 9: peers v9 produce|consume original|lean DIRECTORY BYTES FILL_FRAMES STREAM_FRAMES WARM_UP_RUNS
+//! RUNS. Prints one JSON object.
 //! Linux only. Every message is checked and touched; the receiver spins.
 
+mod fanout;
 mod iceoryx;
 mod message;
 mod process;
@@ -39,6 +41,8 @@ fn main() {
             number(first) as u64,
             number(second),
         ),
+        "fanout-165" => fan_out(name, 165, number(first), number(second)),
+        "fanout-7475" => fan_out(name, 7475, number(first), number(second)),
         _ => panic!("no mode \"{mode}\""),
     }
 }
@@ -81,6 +85,17 @@ fn transport(name: &str, bytes: usize) -> Box<dyn Transport> {
         ("shaq4", 1048576) => Box::new(shaq_items::ShaqItems::<1048576>::new()),
         _ => panic!("no transport \"{name}\" for {bytes} bytes"),
     }
+}
+
+/// Nanoseconds per message, whatever the number of its receivers, for each run.
+fn fan_out(name: &str, bytes: usize, receivers: usize, runs: usize) {
+    let times = match (name, bytes) {
+        ("shaq4", 165) => fanout::shaq::<165>(receivers, runs),
+        ("shaq4", 7475) => fanout::shaq::<7475>(receivers, runs),
+        ("iceoryx2", _) => fanout::iceoryx(bytes, receivers, runs),
+        _ => panic!("no fan-out of \"{name}\" for {bytes} bytes"),
+    };
+    print("publishNs", times.into_iter());
 }
 
 /// Nanoseconds per message, for each run.

@@ -11,6 +11,7 @@ import {
   FrameHeader,
   FrameKind,
   PollRecord,
+  RingInfo,
   Status,
   V9Account,
   V9Created,
@@ -188,7 +189,7 @@ export async function writeStream(native: Native, ring: number, frames: number, 
 }
 
 function hasRoomForEnd(native: Native, ring: number): boolean {
-  const info = new Float64Array(9);
+  const info = new Float64Array(RingInfo.size / 8);
   native.ringInfo(ring, info);
   const [capacity, , produced, consumed] = info;
   return capacity! - (produced! - consumed!) >= 4;

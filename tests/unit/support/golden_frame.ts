@@ -15,11 +15,38 @@ export interface GoldenHeader {
   readonly publishNs?: bigint;
   readonly lost?: number;
   readonly conflated?: number;
+  readonly ordinal?: number;
+  readonly filterMask?: bigint;
 }
+
+/** An account, and what a sender makes of it for a filter with slices: `data` are those. */
+export type GoldenAccount = FullAccount & {
+  readonly fullLength?: number;
+  readonly sliced?: boolean;
+  readonly clipped?: boolean;
+};
+
+/** An account has left filters. */
+export interface GoldenLeft {
+  readonly kind: "left";
+  readonly pubkey: Uint8Array;
+  readonly owner: Uint8Array;
+  readonly lamports: bigint;
+  readonly slot: bigint;
+  readonly bankId: bigint;
+  readonly writeVersion: bigint;
+  readonly sourceNs: bigint;
+}
+
+/** Marks. */
+export type GoldenMark =
+  | { readonly kind: "gap"; readonly lostTotal: bigint; readonly sourceNs: bigint }
+  | { readonly kind: "filter"; readonly generation: number; readonly sourceNs: bigint }
+  | { readonly kind: "goodbye"; readonly reason: number; readonly sourceNs: bigint };
 
 /** An update with its keys as bytes. */
 export type GoldenUpdate =
-  | FullAccount
+  | GoldenAccount
   | Full<TransactionUpdate>
   | (Full<SlotUpdate> & SlotCounts);
 
@@ -62,7 +89,7 @@ export interface GoldenFrame {
 const STATUSES = ["processed", "confirmed", "finalized", "firstShredReceived", "completed", "createdBank", "dead"];
 
 /** The frame of an update as it stands in a ring. */
-export function goldenFrame(update: GoldenUpdate, header: GoldenHeader): GoldenFrame {
+export function goldenFrame(update: GoldenUpdate | GoldenLeft | GoldenMark, header: GoldenHeader): GoldenFrame {
   const body = new Writer();
   let kind: number;
   let flags = 0;
@@ -72,10 +99,11 @@ export function goldenFrame(update: GoldenUpdate, header: GoldenHeader): GoldenF
     case "account":
       kind = 1;
       flags = (update.startup ? 1 : 0) | (update.lossy ? 2 : 0) | (update.signature ? 4 : 0) |
-        (update.executable ? 8 : 0);
+        (update.executable ? 8 : 0) | (update.sliced ? 128 : 0) | (update.clipped ? 256 : 0);
       body.raw(update.pubkey).raw(update.owner).u64(update.lamports).u64(update.rentEpoch).u64(update.slot)
-        .u64(update.bankId).u64(update.writeVersion).u32(update.data.length).u32(0);
-      extra = [64 + 112, update.signature ? 64 : 0];
+        .u64(update.bankId).u64(update.writeVersion).u32(update.data.length)
+        .u32(update.sourceEpoch).u32(update.fullLength ?? update.data.length).u32(0);
+      extra = [64 + 120, update.signature ? 64 : 0];
       body.raw(update.signature ?? []);
       payload = [64 + body.bytes.length, update.data.length];
       body.raw(update.data);
@@ -99,11 +127,30 @@ export function goldenFrame(update: GoldenUpdate, header: GoldenHeader): GoldenF
         .u64(BigInt(update.accountsLost)).u64(BigInt(update.transactionsLost))
         .u32(STATUSES.indexOf(update.status)).u32(0);
       break;
+    case "gap":
+      kind = 4;
+      body.u64(update.lostTotal);
+      break;
+    case "filter":
+      kind = 5;
+      body.u32(update.generation).u32(0);
+      break;
+    case "goodbye":
+      kind = 6;
+      body.u32(update.reason).u32(0);
+      break;
+    case "left":
+      kind = 7;
+      body.raw(update.pubkey).raw(update.owner).u64(update.lamports).u64(update.slot).u64(update.bankId)
+        .u64(update.writeVersion);
+      break;
   }
   const frame = new Writer()
     .u32(64 + body.bytes.length).u16(kind).u16(flags).u64(header.sequence).u64(header.publishNs ?? 0n)
-    .u64(update.sourceNs).u64(2n ** 64n - 1n).u32(header.lost ?? 0).u32(header.conflated ?? 0).u32(0).u32(0)
-    .u32(body.bytes.length).u32(0).raw(body.bytes);
+    .u64(update.sourceNs).u64(header.filterMask ?? 2n ** 64n - 1n).u32(header.lost ?? 0).u32(header.conflated ?? 0).u32(
+      0,
+    ).u32(0)
+    .u32(body.bytes.length).u32(header.ordinal ?? 0).raw(body.bytes);
   const end: [number, number] = [frame.bytes.length, 0];
   return { bytes: Uint8Array.from(frame.bytes), kind, flags, payload: payload ?? end, extra: extra ?? end };
 }

@@ -73,6 +73,7 @@ export const accountArbitrary: fc.Arbitrary<FullAccount> = fc.record({
   startup: fc.boolean(),
   lossy: fc.boolean(),
   sourceNs: u64,
+  sourceEpoch: fc.integer({ min: 0, max: 0xffffffff }),
 }, PLAIN);
 
 export const transactionArbitrary: fc.Arbitrary<Full<TransactionUpdate>> = fc.record({
