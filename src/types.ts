@@ -140,7 +140,10 @@ export interface SlotCounts {
   readonly accountsPublished: number;
   /** Transactions, likewise. */
   readonly transactionsPublished: number;
-  /** Accounts of the slot that matched this connection's filter and did not reach it. */
+  /**
+   * Accounts of the slot that matched this connection's filters and were not written for it. What it skipped by the
+   * policy "drop-oldest" is not among them: `lost` of the updates counts that.
+   */
   readonly accountsLost: number;
   /** Transactions, likewise. */
   readonly transactionsLost: number;
@@ -168,19 +171,22 @@ export const OVERFLOW_POLICIES: readonly OverflowPolicy[] = [
   "block",
 ];
 
-/** What a consumer asks for. Accounts match by key OR by owner; an empty list matches nothing; slots always come. */
+/**
+ * What a consumer asks for. Accounts match by key OR by owner; an empty list matches nothing; slots come without
+ * asking.
+ */
 export interface Subscription {
   /** Accounts by address. */
   readonly accounts?: Iterable<AddressLike>;
   /** Accounts by the program that owns them. */
   readonly owners?: Iterable<AddressLike>;
-  /** All transactions. Sticky: once asked for, it stays. Default false. */
+  /** All transactions. Once asked for, it stays until `unsubscribe`. Default false. */
   readonly transactions?: boolean;
 }
 
 /** The sender's answer to a subscription. */
 export interface SubscriptionAck {
-  /** Counts the edits of this connection's filter: the first is 1. */
+  /** Counts the edits of this connection's filters: the first is 1. A long list of keys counts more than once. */
   readonly generation: number;
   /** The filter holds for every update with a greater sequence. */
   readonly sequence: bigint;
@@ -198,7 +204,7 @@ export type EndReason =
   | "consumer-closed"
   /** The consumer's process is gone without a goodbye. */
   | "consumer-gone"
-  /** The ring was full: the consumer did not read fast enough. */
+  /** The ring was full, or its part of the pool: the consumer did not read fast enough. */
   | "slow-consumer"
   /** Wire version 9: the consumer said nothing for longer than the sender allows, which is 30 s. */
   | "idle"
@@ -229,11 +235,11 @@ export interface ConsumerInfo {
   readonly uid: number;
   /** Milliseconds since the Unix epoch. */
   readonly connectedAt: number;
-  /** Account keys in its filter. */
+  /** Account keys in its filters, those of transaction filters included. */
   readonly accounts: number;
-  /** Owner keys in its filter. */
+  /** Owner keys in its filters. */
   readonly owners: number;
-  /** Whether it asked for transactions. */
+  /** Whether it asked for all transactions, or has a filter of transactions without a list of keys. */
   readonly transactions: boolean;
   /** Its ring: size, and bytes between the sender's cursor and its own. */
   readonly ring: { readonly capacityBytes: number; readonly usedBytes: number };
@@ -245,7 +251,7 @@ export interface ConsumerInfo {
   readonly poolBytes: number;
   /** Frames handed to this connection. */
   readonly frames: number;
-  /** Matching updates that this connection did not get. */
+  /** Matching updates that were not written for it; what it skipped by "drop-oldest" is not among them. */
   readonly lost: number;
   /** Those of them that a newer value of the same account replaced. */
   readonly conflated: number;

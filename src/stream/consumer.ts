@@ -293,7 +293,8 @@ export class Consumer implements AsyncDisposable {
    * Waits for the next update.
    * @param timeoutMs Longest wait, in milliseconds. Default: none.
    * @returns A view that is valid until the consumer is asked again; undefined after `timeoutMs`, or at a quiet end.
-   * @throws {QlasterError} `CONNECTION_LOST` with its `reason`, once everything that was published has been read;
+   * @throws {QlasterError} `CONNECTION_LOST` with its `reason`, once everything in the ring has been read (of a
+   * "slow-consumer" at most up to the first payload in the sender's pool, which may have been overwritten);
    * `CONSUMER_BUSY` while another call waits.
    */
   async next(timeoutMs?: number): Promise<UpdateView | undefined> {
@@ -483,8 +484,9 @@ export class Consumer implements AsyncDisposable {
    * @param subscription Keys as base58 addresses or 32 bytes each; at most a million in all.
    * @returns When it is in force. Wire version 9, which says neither: `generation` counts our requests that were answered,
    * `sequence` is what the sender had published by then.
-   * @throws {TypeError} for a key that is none. {@linkcode QlasterError} `SUBSCRIBE_REFUSED`, `CONNECT_TIMEOUT`,
-   * `CONNECTION_LOST`, `CONSUMER_CLOSED`
+   * @throws {TypeError} for a key that is none. {@linkcode QlasterError} `SUBSCRIBE_REFUSED`: part of it may be in
+   * force, and keys that it names may be gone though they were there before; `CONNECT_TIMEOUT`, `CONNECTION_LOST`,
+   * `CONSUMER_CLOSED`
    */
   async subscribe(subscription: Subscription): Promise<SubscriptionAck> {
     const lists = keyListsOf(subscription);
@@ -542,7 +544,8 @@ export class Consumer implements AsyncDisposable {
    * @returns When all of it is in force. Keys that are removed go first; a long list takes several messages, each of which
    * holds as it comes.
    * @throws {TypeError} for a key that is none, and for a filter without such a list. {@linkcode RangeError} for a name that
-   * is none. {@linkcode QlasterError} as `setFilter`; what was refused may have been done in part.
+   * is none. {@linkcode QlasterError} as `setFilter`; what was refused may have been done in part, and keys that were
+   * to be added may be gone though they were there before: then set the filter anew.
    */
   async editFilter(name: string, edit: FilterKeysEdit): Promise<SubscriptionAck> {
     return await this.#filters.edit(name, edit);

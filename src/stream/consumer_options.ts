@@ -49,7 +49,7 @@ export interface ConsumerOptions {
   readonly idle?: IdleStrategy;
   /** From the first attempt to the grant, in milliseconds. Default 5000. */
   readonly connectTimeoutMs?: number;
-  /** For the answer to `subscribe` and `ping`, in milliseconds. Default 30000. */
+  /** For the answer to `subscribe`, an edit of a filter, and `ping`, in milliseconds. Default 30000. */
   readonly requestTimeoutMs?: number;
   /** A label that the sender shows for this consumer: at most 64 bytes of UTF-8. */
   readonly name?: string;
@@ -68,7 +68,7 @@ export interface ConsumerOptions {
    * What happens when this consumer reads too slowly and its ring is full, as far as the sender permits: see the getter
    * `policy` of the consumer. One for all, or one for accounts and slots and another for transactions. Default
    * "disconnect"; of transactions the same as of accounts, but "drop-oldest" for "conflate", since no transaction replaces
-   * another.
+   * another. They share a ring: what is skipped for a transaction by "drop-oldest" are unread accounts as well.
    */
   readonly policy?: OverflowPolicy | OverflowPolicies;
   /**

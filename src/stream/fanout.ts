@@ -48,7 +48,7 @@ const NO_COUNTS = { accountsPublished: 0, transactionsPublished: 0, accountsLost
 
 /** How a fan-out is made. */
 export interface FanoutOptions {
-  /** Most keys of all consumers together, of each kind, and of one. */
+  /** Most different keys of all filters together, of each kind; and of one filter, of both kinds. */
   readonly keysMax: number;
   readonly keysPerConsumerMax: number;
   /** Bytes of the pool; 0 for none. */
@@ -159,13 +159,15 @@ export class Fanout {
 
   /**
    * Adds to a consumer's default filter. In force for every update with a greater sequence than the present one.
-   * @returns 0, or why it was refused: then nothing has changed.
+   * @returns 0, or why it was refused: keys that it names may be gone then (docs/protocol.md).
    */
   subscribe(consumer: RemoteConsumer, request: SubscribeRequest): number {
     return this.edit(consumer, encodeAddition(request));
   }
 
-  /** Applies the body of a filter message. @returns 0, or why it was refused: then nothing has changed. */
+  /**
+   * Applies the body of a filter message. @returns 0, or why it was refused: docs/protocol.md says what is left then.
+   */
   edit(consumer: RemoteConsumer, body: Uint8Array): number {
     const status = this.#native.fanoutEdit(this.handle, consumer.seat!.number, body, body.length);
     if (status >= 0) consumer.generation++;

@@ -50,19 +50,19 @@ export interface SenderMetrics {
   readonly transactions: number;
   /** Slot updates published. */
   readonly slots: number;
-  /** Frames handed to rings: one per update and matching consumer. */
+  /** Updates handed to rings, one per matching consumer; those that had to wait count when they are. */
   readonly deliveries: number;
-  /** Matching updates that a consumer did not get. */
+  /** Matching updates that were not written for a consumer. What it skips by "drop-oldest" only it can count. */
   readonly lost: number;
   /** Those of them that a newer value of the same account replaced. */
   readonly conflated: number;
-  /** Updates that changed nothing, and that filters with `onlyChanged` did not get. */
+  /** Updates that changed nothing, and that filters with `onlyChanged` did not get: once for each such filter. */
   readonly unchanged: number;
-  /** Updates that were older than what had been published of their account. */
+  /** Updates that were older than what had been published of their account, as far as a consumer wants that. */
   readonly olderVersions: number;
   /** The newest slot that anything was published of; 0n before the first. */
   readonly newestSlot: bigint;
-  /** Keys of all filters. */
+  /** Different keys of all filters, accounts and owners. */
   readonly keys: number;
   /** The pool: its size, and bytes of it in use. */
   readonly pool: { readonly capacityBytes: number; readonly usedBytes: number };
@@ -74,13 +74,13 @@ export interface SenderMetrics {
   readonly connections: number;
   /** Connections that were refused, or never asked for anything: each is a `RefusedEvent`. */
   readonly refused: number;
-  /** Bytes of all rings, and what belongs to them, of the present consumers. */
+  /** Bytes of all rings, and what belongs to them, of the present consumers. Pool, queues and index are not in it. */
   readonly memoryBytes: number;
   /** Sequence of the newest update; 0n before the first. */
   readonly sequence: bigint;
 }
 
-/** Keys of each kind that one filter may have, and those of all together: some 50 bytes each. */
+/** Keys that one filter may have, of both kinds, and different ones of each kind in all filters: some 50 bytes each. */
 const KEYS_PER_CONSUMER_MAX = 1_000_000;
 const KEYS_MAX = 4_000_000;
 /** How often links are read even if nobody poked us, and cursors are checked even if nothing is published. */
@@ -210,8 +210,9 @@ export class Sender implements AsyncDisposable {
 
   /**
    * Publishes a write of an account to every consumer that wants its key or its owner.
-   * @returns The number of consumers that it was handed to; -1 if it was not published, since a consumer with the policy
-   * "block" has no room: then await `drained()` and try again.
+   * @returns The number of consumers into whose rings it went at once; -1 if it was not published, since a consumer
+   * with the policy "block" has no room: then await `drained()` and try again. 0 also for an older version that is
+   * dropped.
    * @throws {TypeError} or {@linkcode RangeError} for a field that is not what it must be; then nothing was published.
    * @throws {QlasterError} `SENDER_CLOSED`
    */
@@ -220,15 +221,15 @@ export class Sender implements AsyncDisposable {
     return this.#fanout.publishAccount(update);
   }
 
-  /** Publishes a transaction to every consumer that asked for transactions. Otherwise as `publishAccount`. */
+  /** Publishes a transaction to every consumer that asked for it. Otherwise as `publishAccount`. */
   publishTransaction(update: Omit<TransactionUpdate, "kind">): number {
     this.#assertOpen();
     return this.#fanout.publishTransaction(update);
   }
 
   /**
-   * Publishes a status of a slot to every consumer, with the number of accounts and transactions published for that slot
-   * so far, and of those that each connection lost. Otherwise as `publishAccount`.
+   * Publishes a status of a slot to every consumer whose filters do not leave it out, with the number of accounts and
+   * transactions published for that slot so far, and of those that each connection lost. Otherwise as `publishAccount`.
    */
   publishSlot(update: Omit<SlotUpdate, "kind">): number {
     this.#assertOpen();
@@ -269,7 +270,8 @@ export class Sender implements AsyncDisposable {
 
   /**
    * Waits until there may be room for what could not be published.
-   * @returns At once if nothing is in the way. A consumer that makes no room within `blockTimeoutMs` is ended.
+   * @returns At once if nothing is in the way. A consumer that makes no room within `blockTimeoutMs`, counted while
+   * somebody waits here, is ended.
    */
   drained(): Promise<void> {
     if (!this.#fanout.isCongested || this.#isClosed) return Promise.resolve();
@@ -530,7 +532,10 @@ export class Sender implements AsyncDisposable {
     for (const consumer of this.#consumers.values()) consumer.unref();
   }
 
-  /** Says goodbye to every consumer, removes the socket, frees everything. May be called twice. */
+  /**
+   * Says goodbye to every consumer, removes the socket, frees everything. Consumers still read what is in their rings;
+   * what waited for room in one is not delivered. May be called twice.
+   */
   close(): Promise<void> {
     if (this.#isClosed) return Promise.resolve();
     this.#fanout.commit();

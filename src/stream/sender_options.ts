@@ -52,7 +52,10 @@ export interface SenderOptions {
   readonly path: string;
   /** Bytes of each consumer's ring: a power of two, 64 KiB to 1 GiB. Default 64 MiB; memory is committed as it is used. */
   readonly ringCapacityBytes?: number;
-  /** Most bytes that the rings of all consumers may take together. Default 1 GiB, or one consumer's if that is more. */
+  /**
+   * Most bytes that the rings of all consumers may take together, without pool and queues. Default 1 GiB, or one
+   * consumer's if that is more.
+   */
   readonly memoryMaxBytes?: number;
   /** Most native consumers at a time, 1 to 1024. Default 64. */
   readonly consumersMax?: number;
@@ -65,13 +68,20 @@ export interface SenderOptions {
    * but "block", by which one consumer can stop everybody.
    */
   readonly policies?: readonly OverflowPolicy[];
-  /** Most bytes that wait at the sender for one consumer whose policy lets them. Default 16 MiB. */
+  /**
+   * Most bytes that wait at the sender for one consumer whose policy lets them; once used, kept until it leaves.
+   * Default 16 MiB.
+   */
   readonly queueMaxBytes?: number;
-  /** How long a consumer with the policy "block" may stop everybody, in milliseconds, before its connection ends. Default 10000. */
+  /**
+   * How long a consumer with the policy "block" may stop everybody, in milliseconds, before its connection ends:
+   * counted while `drained()` is awaited. Default 10000.
+   */
   readonly blockTimeoutMs?: number;
   /**
    * Bytes of the pool, into which large payloads are written once for all consumers: a multiple of 64 KiB from 1 MiB to
-   * 1 GiB, or 0 for none. Default 256 MiB; memory is committed as it is used. One consumer holds a quarter at most.
+   * 1 GiB, or 0 for none. Default 256 MiB; memory is committed as it is used. One consumer holds a quarter at most:
+   * beyond, its ring counts as full. Only consumers of the sender's own user use it.
    */
   readonly poolBytes?: number;
   /** Payloads from this size on go into the pool. Default 4096. */

@@ -141,7 +141,7 @@ export interface SlotCopy extends SlotUpdate, SlotCounts, Delivery {
   readonly sourceNs: bigint;
 }
 
-/** A copy that lasts: an account has left filters. */
+/** A copy that lasts: an account has left filters. Which of them the sender knows: see `LeftView`. */
 export interface LeftCopy extends Delivery, Matched {
   /** Tells the copies apart. */
   readonly kind: "left";
@@ -623,7 +623,9 @@ export class GapView extends FrameView {
 
 /**
  * An account has left filters, those in `filters`: by this write it matches them no longer, having matched before. Not for
- * filters that look at the address alone, nor where the sender remembers too few accounts.
+ * filters that look at the address alone, nor where the sender remembers too few accounts. It remembers eight such
+ * filters of an account, of all consumers together: beyond, one may be left without a word, or be named here while it
+ * still matches.
  */
 export class LeftView extends FrameView {
   /** Tells the views apart. */

@@ -84,7 +84,10 @@ export interface AccountFilter {
   readonly nonemptyTxnSignature?: boolean;
   /** Whether it was sent while the source was starting up. */
   readonly startup?: boolean;
-  /** Leave out writes that changed nothing; they are counted. A sender that can't tell sends. Default false. */
+  /**
+   * Leave out writes that changed nothing since the last that was published, whoever got that; they are counted. A sender
+   * that can't tell sends. Default false.
+   */
   readonly onlyChanged?: boolean;
   /**
    * What travels of the data: at most 4 pieces, ascending, without overlap. Conditions look at the whole. A piece that
@@ -95,7 +98,7 @@ export interface AccountFilter {
 
 /**
  * Which transactions are wanted. All conditions that are given must hold; without any, every transaction matches. The
- * keys of a transaction are those of its message and those that it loaded from lookup tables, where the source says which.
+ * keys of a transaction are those that its message names itself: those that it loads from lookup tables are not known.
  */
 export interface TransactionFilter {
   /** Whether it is a vote. */
