@@ -52,7 +52,8 @@ const keyed_size_min = @sizeOf(Entry) + @sizeOf(layout.FrameHeader) + @sizeOf(la
 const gain_min_divisor = 4;
 
 pub const Backlog = struct {
-    /// Bytes of the log, given when it is made; memory is taken at the first push and given back when it is empty.
+    /// Bytes of the log, given when it is made; memory is taken at the first push and given back by `deinit`,
+    /// after which it can be used again.
     bytes_max: u32,
     seed: [16]u8,
     log: []align(8) u8 = &.{},

@@ -410,6 +410,8 @@ pub const Engine = struct {
             for (engine.live[0..engine.live_count]) |id| _ = engine.collect(id);
         }
         for (engine.live[0..engine.live_count]) |id| {
+            const backlog = &engine.consumers[id].backlog;
+            if (backlog.isEmpty()) backlog.deinit(); // for the bytes of a bad moment are not kept for good
             if (engine.consumers[id].is_gap_due) engine.sayGap(id);
         }
         return is_swept and engine.quarantined_count == 0;
@@ -1049,8 +1051,11 @@ pub const Engine = struct {
     fn findLeaver(engine: *Engine, update: *Update, ref: FilterRef) void {
         const filter = &engine.filters[ref.id];
         if (filter.generation != ref.generation or !filter.is_active) return;
-        for (update.refs[0..update.ref_count]) |other| if (other.id == ref.id) return;
         const bit = @as(u64, 1) << filter.bit;
+        const consumer = &engine.consumers[filter.consumer];
+        if (consumer.stamp == engine.stamp and consumer.mask & bit != 0) return;
+        // A filter may match and not be sent to, since nothing has changed.
+        for (update.refs[0..update.ref_count]) |other| if (other.id == ref.id) return;
         for (update.leavers[0..update.leaver_count]) |*leaver| {
             if (leaver.consumer != filter.consumer) continue;
             leaver.mask |= bit;
@@ -1629,9 +1634,14 @@ pub const Engine = struct {
         if (consumer.state == .quarantined) return codeOf(.bad_argument); // its ring may be gone
         if (consumer.producer != .native) return 0;
         if (head.len < @sizeOf(FrameHeader)) return codeOf(.bad_argument);
-        if (!consumer.backlog.isEmpty()) return codeOf(.full); // it would overtake what waits
         const producer = consumer.producer.native;
         const header: *FrameHeader = @ptrCast(head.ptr);
+        if (header.kind == @backingInt(FrameKind.goodbye)) {
+            // What has no room now never will: it is lost, and these last words say so.
+            _ = engine.flush(id);
+            while (!consumer.backlog.isEmpty()) engine.loseWaiting(id);
+        }
+        if (!consumer.backlog.isEmpty()) return codeOf(.full); // it would overtake what waits
         if (ring.isUpdate(@fromBackingInt(@intCast(header.kind)))) return codeOf(.bad_argument);
         header.sequence = engine.sequence;
         producer.ring.offer(&.{ .head = head, .publish_ns = platform.realtimeNs() }) catch |err| return codeOf(switch (err) {

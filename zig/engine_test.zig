@@ -577,6 +577,51 @@ test "an account that stops matching leaves the filter, once" {
     try testing.expectEqual(null, try scene.read(reader));
 }
 
+test "more filters match an account than are remembered of it: none that still matches is said to have been left" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    try testing.expectEqual(0, scene.edit(reader, .add, 0, &.{}, &.{key(200)}));
+    for (1..9) |bit| try testing.expectEqual(0, scene.edit(reader, .add, @intCast(bit), &.{}, &.{ key(100), key(200) }));
+    try testing.expectEqual(1, scene.account(1, 100, 1, "a"));
+    try testing.expectEqual(1, scene.account(1, 200, 2, "a"));
+    for ([_]u64{ 0b1_1111_1110, 0b1_1111_1111 }) |mask| {
+        const seen = (try scene.read(reader)).?;
+        try testing.expectEqual(.account, seen.kind);
+        try testing.expectEqual(mask, seen.mask);
+    }
+    try testing.expectEqual(null, try scene.read(reader));
+}
+
+test "a goodbye says how much waited and never came" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const slow = try scene.connectWith(.conflate, .conflate, 1 << 20);
+    try scene.subscribe(slow, &.{}, &.{key(9)});
+    const large: [1900]u8 = @splat(1);
+    var published: u32 = 0;
+    while (published < 500) : (published += 1) _ = scene.account(published, 9, 7, &large);
+    try testing.expect(!scene.engine.consumers[slow.id].backlog.isEmpty());
+    var goodbye = std.mem.zeroes(extern struct { header: layout.FrameHeader, body: layout.GoodbyeBody });
+    goodbye.header.kind = @backingInt(layout.FrameKind.goodbye);
+    try testing.expectEqual(0, scene.engine.mark(slow.id, std.mem.asBytes(&goodbye)));
+    try testing.expect(scene.engine.consumers[slow.id].backlog.isEmpty());
+    var records: [256]layout.PollRecord = undefined;
+    var came: u32 = 0;
+    var lost: u32 = 0;
+    while (true) {
+        const count = try slow.end.ring.poll(&records);
+        if (count == 0) break;
+        for (records[0..count]) |record| {
+            lost += record.lost;
+            if (record.kind == @backingInt(layout.FrameKind.account)) came += 1;
+            try slow.end.ring.release(record.ring_bytes);
+        }
+    }
+    try testing.expect(came > 0 and lost > 0);
+    try testing.expectEqual(published, came + lost);
+}
+
 test "guard: an older version after a newer one is counted and not published" {
     var scene: Scene = try .init();
     defer scene.deinit();

@@ -67,7 +67,7 @@ export interface ConsumerOptions {
   /**
    * What happens when this consumer reads too slowly and its ring is full, as far as the sender permits: see the getter
    * `policy` of the consumer. One for all, or one for accounts and slots and another for transactions. Default
-   * "disconnect"; of transactions the same as of accounts, but "drop-oldest" for "conflate", since no transaction replaces
+   * "disconnect"; of transactions the same as of accounts, but "drop-newest" for "conflate", since no transaction replaces
    * another. They share a ring: what is skipped for a transaction by "drop-oldest" are unread accounts as well.
    */
   readonly policy?: OverflowPolicy | OverflowPolicies;
@@ -113,7 +113,7 @@ function resolvePolicies(given: ConsumerOptions["policy"] = "disconnect"): Overf
     };
   }
   const accounts = assertPolicy(given, "policy");
-  return { accounts, transactions: accounts === "conflate" ? "drop-oldest" : accounts };
+  return { accounts, transactions: accounts === "conflate" ? "drop-newest" : accounts };
 }
 
 function assertCount(value: number, name: string, max: number): number {

@@ -67,7 +67,7 @@ test("policy and queueBytes go into the hello, the grant decides", async () => {
     [{}, "disconnect", "disconnect", 0],
     [{ policy: "drop-newest", queueBytes: 4096 }, "drop-newest", "drop-newest", 4096],
     [{ policy: "block" }, "block", "block", 0],
-    [{ policy: "conflate" }, "conflate", "drop-oldest", 0],
+    [{ policy: "conflate" }, "conflate", "drop-newest", 0],
     [{ policy: { accounts: "conflate", transactions: "disconnect" } }, "conflate", "disconnect", 0],
   ];
   for (const [options, policy, transactionPolicy, backlogBytes] of rows) {
