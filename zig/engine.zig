@@ -288,6 +288,7 @@ pub const Engine = struct {
         // Our own writable mapping exists; from here on nobody gets another one.
         if (platform.memorySeal(memory.fd, .size_and_future_write) < 0) return error.OutOfMemory;
         engine.pool = try .init(@as([*]align(4096) u8, @ptrFromInt(mapped.address))[0..size], consumers_max);
+        engine.pool.?.on_reuse = .{ .context = engine, .call = onReuse };
         engine.pool_memory = memory;
         engine.pool_threshold = @max(threshold, 1);
     }
@@ -367,7 +368,8 @@ pub const Engine = struct {
     }
 
     /// Forgets a consumer. Its ring's handle can be closed.
-    /// @param is_gone Nobody reads the pool through it any longer. Else what it may look at is kept for a second.
+    /// @param is_gone Nobody reads the pool through it any longer. Else its ring, and what it may look at in the pool, are
+    /// kept for a second, and it is told before anything of that is reused.
     pub fn remove(engine: *Engine, id: u16, is_gone: bool) void {
         const consumer = engine.consumerAt(id) orelse return;
         if (consumer.state == .quarantined) {
@@ -379,20 +381,24 @@ pub const Engine = struct {
         if (consumer.losses) |losses| platform.unmap(@intFromPtr(losses), @sizeOf(SlotCounts));
         consumer.losses = null;
         consumer.backlog.deinit();
-        if (!is_gone and consumer.pool_bytes_max > 0) {
-            consumer.producer.native.ring.revoke();
-            engine.pool.?.revoke(id, platform.monotonicNs());
+        if (!is_gone and engine.collect(id) and consumer.pool_bytes_max > 0 and engine.pool.?.referenceCount(id) > 0) {
             consumer.state = .quarantined;
             engine.quarantined_count += 1;
-            handles.unpin(consumer.handle);
+            engine.pool.?.revoke(id, platform.monotonicNs());
             return;
         }
-        handles.unpin(consumer.handle);
         engine.free(id);
+    }
+
+    /// The pool is about to reuse what an evicted consumer may be looking at. Its ring is still pinned, to be told here.
+    fn onReuse(context: *anyopaque, id: u16) void {
+        const engine: *Engine = @ptrCast(@alignCast(context));
+        engine.consumers[id].producer.native.ring.revoke();
     }
 
     fn free(engine: *Engine, id: u16) void {
         const consumer = &engine.consumers[id];
+        handles.unpin(consumer.handle);
         if (consumer.state == .quarantined) engine.quarantined_count -= 1;
         if (engine.pool) |*pool| if (consumer.pool_bytes_max > 0) pool.forget(id);
         consumer.* = .{};
@@ -1631,7 +1637,7 @@ pub const Engine = struct {
     /// Puts a mark behind all frames of one consumer: a gap, an edit's place in the order, a goodbye. 0, or `full`.
     pub fn mark(engine: *Engine, id: u16, head: []align(8) u8) Code {
         const consumer = engine.consumerAt(id) orelse return codeOf(.bad_argument);
-        if (consumer.state == .quarantined) return codeOf(.bad_argument); // its ring may be gone
+        if (consumer.state == .quarantined) return codeOf(.bad_argument); // it was told its end
         if (consumer.producer != .native) return 0;
         if (head.len < @sizeOf(FrameHeader)) return codeOf(.bad_argument);
         const producer = consumer.producer.native;

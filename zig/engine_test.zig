@@ -477,8 +477,27 @@ test "an evicted consumer's blocks are kept for a while; it can tell that they m
     const used = pool.usedBytes();
     scene.engine.remove(slow.id, false);
     try testing.expectEqual(used, pool.usedBytes());
-    try testing.expect(slow.end.ring.isRevoked());
+    try testing.expect(!slow.end.ring.isRevoked());
     try testing.expect(!scene.engine.sweep());
+    try testing.expect(!slow.end.ring.isRevoked());
+    pool.expire(std.math.maxInt(u64)); // its time is over
+    try testing.expect(slow.end.ring.isRevoked());
+    try testing.expectEqual(0, pool.usedBytes());
+    try testing.expect(scene.engine.sweep());
+}
+
+test "evicted consumers' blocks are an eighth of the pool at most: who loses the first of them is told" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const slow = try scene.connect(.disconnect);
+    try scene.subscribe(slow, &.{key(1)}, &.{});
+    const data: [50_000]u8 = @splat(3);
+    for (0..3) |_| _ = scene.account(1, 1, 1, &data);
+    _ = try poll(slow);
+    const pool = &scene.engine.pool.?;
+    scene.engine.remove(slow.id, false);
+    try testing.expect(pool.usedBytes() > 0);
+    try testing.expect(slow.end.ring.isRevoked());
     scene.engine.remove(slow.id, true); // its process is gone
     try testing.expectEqual(0, pool.usedBytes());
     try testing.expect(scene.engine.sweep());

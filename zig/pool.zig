@@ -69,6 +69,8 @@ const Connection = struct {
     earlier: u16 = no_connection,
     later: u16 = no_connection,
     revoked_ns: u64 = 0,
+    /// `on_reuse` was called for it.
+    is_told: bool = false,
 
     const State = enum(u8) {
         live,
@@ -79,6 +81,8 @@ const Connection = struct {
     };
 };
 const no_connection = std.math.maxInt(u16);
+
+pub const Hook = struct { context: *anyopaque, call: *const fn (context: *anyopaque, connection: u16) void };
 
 pub const Pool = struct {
     memory: []align(4096) u8,
@@ -95,6 +99,8 @@ pub const Pool = struct {
     /// In units: blocks that only evicted connections have references to.
     quarantined_units: u32 = 0,
     quarantined_units_max: u32,
+    /// Called before the first block of an evicted connection is given up, and so before any is reused.
+    on_reuse: ?Hook = null,
     /// Freed blocks are overwritten, so that a reader that still looks at one gets caught.
     poisons: bool = builtin.mode == .debug,
 
@@ -263,8 +269,8 @@ pub const Pool = struct {
     // Quarantine
 
     /// The connection is evicted, but its process may be reading. Its blocks are kept until `forget`, `expire`, or until
-    /// those that only evicted connections have are more than 1/8 of the pool: then the oldest go at once. Set `revoked`
-    /// in its ring first: blocks may be reused before this returns. It can't be offered anything until `forget`.
+    /// those that only evicted connections have are more than 1/8 of the pool: then the oldest go at once. `on_reuse` tells
+    /// when; it may be called before this returns. It can't be offered anything until `forget`.
     /// Costs a constant time per reference.
     pub fn revoke(pool: *Pool, connection: u16, now_ns: u64) void {
         const state = &pool.connections[connection];
@@ -295,6 +301,7 @@ pub const Pool = struct {
         while (pool.quarantine_first != no_connection) {
             const connection = pool.quarantine_first;
             if (now_ns -| pool.connections[connection].revoked_ns < quarantine_ns) return;
+            pool.tell(connection);
             pool.dropAll(connection);
             pool.leaveQuarantine(connection);
         }
@@ -311,6 +318,13 @@ pub const Pool = struct {
         state.state = .revoked;
     }
 
+    fn tell(pool: *Pool, connection: u16) void {
+        const state = &pool.connections[connection];
+        if (state.is_told or state.count == 0) return;
+        state.is_told = true;
+        if (pool.on_reuse) |hook| hook.call(hook.context, connection);
+    }
+
     inline fn limitQuarantine(pool: *Pool) void {
         if (pool.quarantined_units > pool.quarantined_units_max) pool.shrinkQuarantine();
     }
@@ -319,6 +333,7 @@ pub const Pool = struct {
         @branchHint(.cold);
         while (pool.quarantined_units > pool.quarantined_units_max) {
             const connection = pool.quarantine_first;
+            pool.tell(connection);
             if (pool.connections[connection].count == 0) pool.leaveQuarantine(connection) else pool.dropFront(connection);
         }
     }

@@ -198,8 +198,10 @@ pub const Producer = struct {
 
     /// From now on blocks that this connection still sees may be reused.
     pub fn revoke(producer: *Producer) void {
-        // Release: pairs with the acquire load in `Consumer.isRevoked`; what is written into a block comes later.
+        // Pairs with the load in `Consumer.isRevoked`: the fence puts it before whatever is written into a block from now on,
+        // so a reader that sees such a byte sees this, too.
         producer.header.revoked.store(1, .release);
+        platform.storeLoadFence();
     }
 
     /// Says that we want to be woken when there is room. Look for room again after it. May be repeated.
@@ -417,7 +419,8 @@ pub const Consumer = struct {
     /// before they are given back (design D5).
     pub fn isRevoked(consumer: *Consumer) bool {
         if (!consumer.has_pooled) return false;
-        // Acquire: pairs with the release store in `Producer.revoke`, which comes before any reuse.
+        // The fence puts it after all reads of payloads; pairs with the store and fence in `Producer.revoke`.
+        platform.loadLoadFence();
         return consumer.header.revoked.load(.acquire) != 0;
     }
 

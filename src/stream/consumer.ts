@@ -293,8 +293,8 @@ export class Consumer implements AsyncDisposable {
    * Waits for the next update.
    * @param timeoutMs Longest wait, in milliseconds. Default: none.
    * @returns A view that is valid until the consumer is asked again; undefined after `timeoutMs`, or at a quiet end.
-   * @throws {QlasterError} `CONNECTION_LOST` with its `reason`, once everything in the ring has been read (of a
-   * "slow-consumer" at most up to the first payload in the sender's pool, which may have been overwritten);
+   * @throws {QlasterError} `CONNECTION_LOST` with its `reason`, once everything in the ring has been read (who
+   * was dropped and reads on a second later may find payloads in the sender's pool overwritten, and is told so by it);
    * `CONSUMER_BUSY` while another call waits.
    */
   async next(timeoutMs?: number): Promise<UpdateView | undefined> {

@@ -534,7 +534,7 @@ export class Sender implements AsyncDisposable {
 
   /**
    * Says goodbye to every consumer, removes the socket, frees everything. Consumers still read what is in their rings;
-   * what waited for room in one is not delivered. May be called twice.
+   * what waited for room in one is not delivered, and counts as lost. May be called twice.
    */
   close(): Promise<void> {
     if (this.#isClosed) return Promise.resolve();

@@ -624,8 +624,7 @@ export class GapView extends FrameView {
 /**
  * An account has left filters, those in `filters`: by this write it matches them no longer, having matched before. Not for
  * filters that look at the address alone, nor where the sender remembers too few accounts. It remembers eight such
- * filters of an account, of all consumers together: beyond, one may be left without a word, or be named here while it
- * still matches.
+ * filters of an account, of all consumers together: beyond, one may be left without a word.
  */
 export class LeftView extends FrameView {
   /** Tells the views apart. */

@@ -194,6 +194,15 @@ pub inline fn storeLoadFence() void {
     }
 }
 
+/// Orders all earlier loads before all later ones. On x86-64 they are, if the compiler leaves them so.
+pub inline fn loadLoadFence() void {
+    switch (builtin.cpu.arch) {
+        .x86_64 => asm volatile ("" ::: .{ .memory = true }),
+        .aarch64 => asm volatile ("dmb ishld" ::: .{ .memory = true }),
+        else => @compileError("no load-load fence for this CPU"),
+    }
+}
+
 /// A pipe's ends: ours to write, one to pass.
 pub fn eventCreate(out: *[2]i32) Code {
     var ends: [2]c_int = undefined;

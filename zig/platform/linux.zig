@@ -112,6 +112,15 @@ pub inline fn storeLoadFence() void {
     }
 }
 
+/// Orders all earlier loads before all later ones. On x86-64 they are, if the compiler leaves them so.
+pub inline fn loadLoadFence() void {
+    switch (builtin.cpu.arch) {
+        .x86_64 => asm volatile ("" ::: .{ .memory = true }),
+        .aarch64 => asm volatile ("dmb ishld" ::: .{ .memory = true }),
+        else => @compileError("no load-load fence for this CPU"),
+    }
+}
+
 /// Two descriptors of one eventfd: ours, and one to pass. Non-blocking, since the original reads it until it would block.
 pub fn eventCreate(out: *[2]i32) Code {
     _ = aio.start(); // now, and not at the first signal

@@ -72,6 +72,7 @@ pub const effectiveUid = system.effectiveUid;
 pub const realtimeNs = system.realtimeNs;
 pub const monotonicNs = system.monotonicNs;
 pub const storeLoadFence = system.storeLoadFence;
+pub const loadLoadFence = system.loadLoadFence;
 pub const futexWake = system.futexWake;
 pub const futexWait = system.futexWait;
 pub const futexWakeOne = system.futexWakeOne;
