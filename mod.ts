@@ -9,6 +9,9 @@
  */
 
 export { Sender, type SenderMetrics, setupSender } from "./src/stream/sender.ts";
+export { Publisher } from "./src/stream/publisher.ts";
+export type { SenderShare } from "./src/stream/share.ts";
+export { attachPublisher } from "./src/stream/worker_publisher.ts";
 export type { SenderOptions, V9SenderOptions } from "./src/stream/sender_options.ts";
 export { Counter, Latency, type LatencySnapshot, type SenderTimings } from "./src/stream/timings.ts";
 export {

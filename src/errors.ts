@@ -37,6 +37,12 @@ export const ERRORS = {
     'await sender.drained(), then go on; or do not permit the policy "block" (option policies)',
   ],
   SENDER_CLOSED: ["The sender is closed", "create a new one with setupSender"],
+  PUBLISHER_CLOSED: ["The publisher is closed", "attach another one with attachPublisher"],
+  SHARE_FOREIGN: [
+    "The share is of another process, or of another copy of the native library in this one",
+    "attach in a Worker of the process that made it, load the same library file in both, and do without Workers on musl, " +
+    "where each has a copy of its own",
+  ],
   CONNECT_NO_SENDER: ["No sender listens at the path", "start the sender first, or check the path"],
   CONNECT_REFUSED: ["The sender refused the connection", "see the message: it is the sender's own"],
   CONNECT_TIMEOUT: ["The sender did not answer in time", "check that its event loop runs, or raise connectTimeoutMs"],

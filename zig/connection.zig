@@ -6,6 +6,7 @@ const layout = @import("layout.zig");
 const platform = @import("platform/mod.zig");
 const region = @import("region.zig");
 const ring = @import("ring.zig");
+const Lock = @import("lock.zig").Lock;
 const Wake = @import("wake.zig").Wake;
 const Code = platform.Code;
 const assert = std.debug.assert;
@@ -17,6 +18,8 @@ pub const ProducerEnd = struct {
     wake: ?Wake = null,
     wakes: u64 = 0,
     connection_id: u64,
+    /// The lock of the fan-out that publishes into it, if any: other threads may do so at any time.
+    lock: ?*Lock = null,
 
     /// On success the caller owns the descriptors in `passed`: ring, page.
     pub fn create(options: region.Options, passed: *[2]i32, out: *ProducerEnd) Code {
@@ -150,6 +153,13 @@ pub const ConsumerEnd = struct {
             .oldest_us = @as(f64, @floatFromInt(end.ring.oldestNs())) / std.time.ns_per_us,
         };
         return 0;
+    }
+
+    /// Lets go of everything but the addresses: nobody is told of room any longer.
+    pub fn retire(end: *ConsumerEnd) Code {
+        if (end.wake) |wake| wake.destroy();
+        end.wake = null;
+        return end.regions.retire();
     }
 
     pub fn destroy(end: *ConsumerEnd) void {

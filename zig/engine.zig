@@ -356,11 +356,18 @@ pub const Engine = struct {
             .backlog = .init(options.backlog_bytes, options.seed),
             .pool_bytes_max = if (engine.pool != null and producer == .native) options.pool_bytes else 0,
         };
+        setLock(producer, &engine.lock);
         engine.live[engine.live_count] = id;
         engine.live_count += 1;
         if (mayBlock(consumer)) engine.blocking_count += 1;
         if (producer == .v9) engine.v9_count += 1;
         return id;
+    }
+
+    fn setLock(producer: Producer, lock: ?*Lock) void {
+        switch (producer) {
+            inline else => |producer_end| producer_end.lock = lock,
+        }
     }
 
     fn mayWait(policy: layout.Policy) bool {
@@ -381,7 +388,9 @@ pub const Engine = struct {
         if (consumer.losses) |losses| platform.unmap(@intFromPtr(losses), @sizeOf(SlotCounts));
         consumer.losses = null;
         consumer.backlog.deinit();
-        if (!is_gone and engine.collect(id) and consumer.pool_bytes_max > 0 and engine.pool.?.referenceCount(id) > 0) {
+        const is_read = !is_gone and engine.collect(id) and consumer.pool_bytes_max > 0 and engine.pool.?.referenceCount(id) > 0;
+        setLock(consumer.producer, null);
+        if (is_read) {
             consumer.state = .quarantined;
             engine.quarantined_count += 1;
             engine.pool.?.revoke(id, platform.monotonicNs());
@@ -406,6 +415,8 @@ pub const Engine = struct {
 
     /// What has to be done now and then. True: nothing is left to do.
     pub fn sweep(engine: *Engine) bool {
+        // A thread that was ended in the middle of a batch commits no more.
+        engine.commit();
         const is_swept = engine.index.sweep(sweep_budget * 100);
         if (engine.pool) |*pool| {
             pool.expire(platform.monotonicNs());
@@ -1465,8 +1476,9 @@ pub const Engine = struct {
             return engine.end(id, .slow_consumer);
         }
         if (policy == .drop_newest) return engine.lose(id, update);
-        // All that is in the ring is older than this.
-        if (policy == .drop_oldest) producer.skipCommitted();
+        // All that is in the ring is older than this; but what another policy cares for must not go with the rest.
+        const drops_oldest = consumer.policy == .drop_oldest and consumer.transaction_policy == .drop_oldest;
+        if (drops_oldest) producer.skipCommitted();
         const key: ?*const Key = if (policy == .conflate) if (update.account) |account| &account.pubkey else null else null;
         @as(*FrameHeader, @ptrCast(update.head.ptr)).publish_ns = update.publish_ns;
         var sliced: Sliced = undefined;
@@ -1475,7 +1487,7 @@ pub const Engine = struct {
         const parts: []const []const u8 = if (consumer.slices.len > 0) sliced.slice() else &.{update.tail};
         while (true) {
             const outcome = consumer.backlog.push(key, head, parts, consumer.mask, update.slot) catch |err| {
-                if (err == error.Full and policy == .drop_oldest and !consumer.backlog.isEmpty()) {
+                if (err == error.Full and drops_oldest and !consumer.backlog.isEmpty()) {
                     engine.loseWaiting(id);
                     continue;
                 }

@@ -863,3 +863,16 @@ test "transactions by account: only those that name a key of the list" {
     try testing.expectEqual(0, scene.edit(reader, .remove, 3, &.{ key(1), key(2) }, &.{}));
     try testing.expectEqual(0, transaction(&scene));
 }
+
+test "a sweep shows what a thread has staged and left" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    var head = std.mem.zeroes(Slot);
+    head.header.kind = @backingInt(layout.FrameKind.slot);
+    try testing.expectEqual(1, scene.engine.publish(std.mem.asBytes(&head), "", true));
+    var records: [1]layout.PollRecord = undefined;
+    try testing.expectEqual(0, try reader.end.ring.poll(&records));
+    _ = scene.engine.sweep();
+    try testing.expectEqual(1, try reader.end.ring.poll(&records));
+}

@@ -18,6 +18,7 @@ const v9_shaq = @import("v9/shaq.zig");
 const v9_ring_file = @import("v9/ring_file.zig");
 const filter_program = @import("filter_program.zig");
 const Link = @import("link.zig").Link;
+const Lock = @import("lock.zig").Lock;
 const Listener = @import("listener.zig").Listener;
 const Status = layout.Status;
 const Code = platform.Code;
@@ -38,6 +39,17 @@ export fn qlaster_abi_hash() u32 {
 
 export fn qlaster_layout_version() u32 {
     return layout.layout_version;
+}
+
+var instance = std.atomic.Value(u64).init(0);
+
+/// What tells this loaded copy of the library from all others, in this process and elsewhere: the `candidate` of whoever
+/// asked first, a random whole number from 1 on.
+export fn qlaster_instance(candidate: f64) f64 {
+    if (!(candidate >= 1 and candidate <= 1 << 53)) return 0;
+    const own: u64 = @intFromFloat(candidate);
+    // Monotonic: the number is all that is passed on.
+    return @floatFromInt(instance.cmpxchgStrong(0, own, .monotonic, .monotonic) orelse own);
 }
 
 /// Microseconds since the Unix epoch. An f64 resolves a quarter of one.
@@ -252,21 +264,20 @@ export fn qlaster_ring_address(handle: u32) f64 {
 
 export fn qlaster_ring_info(handle: u32, out: ?*align(8) layout.RingInfo) Code {
     const info = out orelse return codeOf(.bad_argument);
-    if (handles.pin(handle, .producer)) |end| {
-        defer handles.unpin(handle);
-        return end.info(info);
+    if (Producer.pin(handle)) |producer| switch (producer) {
+        inline else => |end| {
+            defer handles.unpin(handle);
+            const turn = RingTurn.begin(end.lock);
+            defer turn.over();
+            return end.info(info);
+        },
+    };
+    switch (Consumer.pin(handle) orelse return codeOf(.bad_handle)) {
+        inline else => |end| {
+            defer handles.unpin(handle);
+            return end.info(info);
+        },
     }
-    if (handles.pin(handle, .consumer)) |end| {
-        defer handles.unpin(handle);
-        return end.info(info);
-    }
-    if (handles.pin(handle, .v9_producer)) |end| {
-        defer handles.unpin(handle);
-        return end.info(info);
-    }
-    const end = handles.pin(handle, .v9_consumer) orelse return codeOf(.bad_handle);
-    defer handles.unpin(handle);
-    return end.info(info);
 }
 
 /// Copies one frame into each target's ring, unseen until it is committed. Writes each target's outcome and, if it was
@@ -332,6 +343,21 @@ const Producer = union(enum) {
     }
 };
 
+/// A producer's end for the time of one call that does not come through its fan-out: threads that publish take turns
+/// with it. Only the thread that adds and removes consumers gets here, so the lock stays.
+const RingTurn = struct {
+    lock: ?*Lock,
+
+    fn begin(lock: ?*Lock) RingTurn {
+        if (lock) |held| held.acquire();
+        return .{ .lock = lock };
+    }
+
+    fn over(turn: RingTurn) void {
+        if (turn.lock) |held| held.release();
+    }
+};
+
 /// Producers of one call, each pinned once for all that the call does with it.
 const Pinned = struct {
     handles: [max]u32 = undefined,
@@ -386,6 +412,8 @@ export fn qlaster_ring_end(handle: u32, reason: u32) Code {
     switch (Producer.pin(handle) orelse return codeOf(.bad_handle)) {
         inline else => |end| {
             defer handles.unpin(handle);
+            const turn = RingTurn.begin(end.lock);
+            defer turn.over();
             return if (@TypeOf(end) == *v9.ProducerEnd) end.finish() else end.finish(@fromBackingInt(@intCast(reason)));
         },
     }
@@ -467,12 +495,12 @@ export fn qlaster_ring_unpark(handle: u32) Code {
 }
 
 /// Replaces the consumer's mappings by zeros that nobody shares: the memory is given back, and who still reads gets no
-/// fault. `qlaster_close` frees the addresses, later.
+/// fault. The wake that was attached is closed. `qlaster_close` frees the addresses, later.
 export fn qlaster_ring_retire(handle: u32) Code {
     switch (Consumer.pin(handle) orelse return codeOf(.bad_handle)) {
         .native => |end| {
             defer handles.unpin(handle);
-            return end.regions.retire();
+            return end.retire();
         },
         .v9 => |end| {
             defer handles.unpin(handle);

@@ -873,6 +873,7 @@ pub const Type = enum { i32, u32, f64, bool, buffer, void };
 pub const symbols = [_]Symbol{
     .{ .name = "qlaster_abi_hash", .parameters = &.{}, .result = .u32 },
     .{ .name = "qlaster_layout_version", .parameters = &.{}, .result = .u32 },
+    .{ .name = "qlaster_instance", .parameters = &.{.f64}, .result = .f64 },
     .{ .name = "qlaster_clock_us", .parameters = &.{}, .result = .f64 },
     .{ .name = "qlaster_uid", .parameters = &.{}, .result = .u32 },
     .{ .name = "qlaster_close", .parameters = &.{.u32}, .result = .i32 },

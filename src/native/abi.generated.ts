@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 2908901287;
+export const ABI_HASH = 132074012;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -582,6 +582,7 @@ export const FilterOutcome = {
 export const SYMBOLS = {
   abiHash: ["qlaster_abi_hash", [], "u32"],
   layoutVersion: ["qlaster_layout_version", [], "u32"],
+  instance: ["qlaster_instance", ["f64"], "f64"],
   clockUs: ["qlaster_clock_us", [], "f64"],
   uid: ["qlaster_uid", [], "u32"],
   close: ["qlaster_close", ["u32"], "i32"],

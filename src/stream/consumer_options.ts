@@ -68,7 +68,8 @@ export interface ConsumerOptions {
    * What happens when this consumer reads too slowly and its ring is full, as far as the sender permits: see the getter
    * `policy` of the consumer. One for all, or one for accounts and slots and another for transactions. Default
    * "disconnect"; of transactions the same as of accounts, but "drop-newest" for "conflate", since no transaction replaces
-   * another. They share a ring: what is skipped for a transaction by "drop-oldest" are unread accounts as well.
+   * another. "drop-oldest" drops what is older only if both are so: what another policy cares for is not dropped, so then
+   * the update waits at the sender, and is lost if there is no room there.
    */
   readonly policy?: OverflowPolicy | OverflowPolicies;
   /**

@@ -1,6 +1,5 @@
 /**
- * The fan-out, seen from TypeScript: encodes updates and hands them to the native engine, which gives them their one order,
- * finds who wants them and copies each into the rings of all that match (zig/engine.zig, docs/ARCHITECTURE.md).
+ * The fan-out, seen from the sender's thread: its consumers, what each wants, and what became of them.
  * May touch: the engine's handle; the numbers of its consumers. May not touch: links, sockets.
  * What happens when a ring is full is the engine's by each consumer's policy; ending a consumer is the sender's.
  *
@@ -9,7 +8,6 @@
 
 import {
   type EndReason as WireReason,
-  FANOUT_EVENT_FLAG,
   FanoutConsumer,
   FanoutInfo,
   FanoutOptions as Layout,
@@ -20,17 +18,11 @@ import {
 } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { errorFromStatus } from "../errors.ts";
-import {
-  type AccountUpdate,
-  type EndReason,
-  OVERFLOW_POLICIES,
-  SLOT_STATUSES,
-  type SlotUpdate,
-  type TransactionUpdate,
-} from "../types.ts";
+import { type EndReason, OVERFLOW_POLICIES, SLOT_STATUSES } from "../types.ts";
 import { FrameEncoder } from "../wire/encoder.ts";
 import type { SubscribeRequest } from "../wire/messages.ts";
 import { reasonOfWire } from "./connection.ts";
+import { Outlet } from "./outlet.ts";
 import type { RemoteConsumer } from "./remote_consumer.ts";
 import type { SenderTimings } from "./timings.ts";
 
@@ -39,12 +31,8 @@ export const CONNECTIONS_MAX = 1024;
 /** Most consumers of all kinds. */
 export const CONSUMERS_MAX = CONNECTIONS_MAX + V9_SLOT_NONE;
 
-/** What a publish returns when a consumer with the policy "block" has no room: nobody got the update. */
-export const CONGESTED = -1;
-
 const NUMBER_BITS = 16;
 const ALL_STATUSES = (1 << SLOT_STATUSES.length) - 1;
-const NO_COUNTS = { accountsPublished: 0, transactionsPublished: 0, accountsLost: 0, transactionsLost: 0 };
 
 /** How a fan-out is made. */
 export interface FanoutOptions {
@@ -81,21 +69,12 @@ export interface FanoutCounts {
 }
 
 /** One sender's order of updates and its consumers. */
-export class Fanout {
-  /** The engine's handle. */
-  readonly handle: number;
-  /** Whether the last publish was refused for want of room, and nobody has made any since. */
-  isCongested = false;
-
-  readonly #native: Native;
+export class Fanout extends Outlet {
   readonly #end: (consumer: RemoteConsumer, reason: EndReason) => void;
-  readonly #timings: SenderTimings | undefined;
   /** By their numbers in the engine. */
   readonly #consumers: (RemoteConsumer | undefined)[] = [];
-  readonly #encoder = new FrameEncoder();
   readonly #markEncoder = new FrameEncoder();
   readonly #info = new Float64Array(FanoutInfo.size / 8);
-  #isBatchOpen = false;
   #isClosed = false;
 
   /**
@@ -109,27 +88,15 @@ export class Fanout {
     end: (consumer: RemoteConsumer, reason: EndReason) => void,
     timings: SenderTimings | undefined,
   ) {
-    this.#native = native;
+    super(native, createEngine(native, options), timings);
     this.#end = end;
-    this.#timings = timings;
-    const bytes = new Uint8Array(Layout.size);
-    const view = new DataView(bytes.buffer);
-    crypto.getRandomValues(bytes.subarray(Layout.seed, Layout.seed + 16));
-    view.setUint32(Layout.keysMax, options.keysMax, true);
-    view.setUint32(Layout.keysPerConsumerMax, options.keysPerConsumerMax, true);
-    view.setUint32(Layout.poolBytes, options.poolBytes, true);
-    view.setUint32(Layout.poolThreshold, options.poolThresholdBytes, true);
-    view.setUint32(Layout.trackedMax, options.trackedAccountsMax, true);
-    view.setUint32(Layout.guard, GUARDS.indexOf(options.olderVersions), true);
-    this.handle = native.fanoutCreate(bytes);
-    if (this.handle < 0) throw errorFromStatus(this.handle, "Cannot make the sender's index and pool");
   }
 
   // Who wants what
 
   /** The pool's descriptor, to be passed and closed; -1 if there is no pool. */
   poolDescriptor(): number {
-    const fd = this.#native.fanoutPoolFd(this.handle);
+    const fd = this.native.fanoutPoolFd(this.handle);
     if (fd === Status.unsupported) return -1;
     if (fd < 0) throw errorFromStatus(fd, "Cannot pass the pool on");
     return fd;
@@ -151,7 +118,7 @@ export class Fanout {
     view.setUint32(FanoutConsumer.statuses, statuses, true);
     view.setUint32(FanoutConsumer.backlogBytes, backlogBytes, true);
     view.setUint32(FanoutConsumer.poolBytes, poolBytes, true);
-    const number = this.#native.fanoutAdd(this.handle, consumer.ring, bytes);
+    const number = this.native.fanoutAdd(this.handle, consumer.ring, bytes);
     if (number < 0) throw errorFromStatus(number, "Cannot take a consumer in");
     consumer.seat = { fanout: this.handle, number };
     this.#consumers[number] = consumer;
@@ -169,7 +136,7 @@ export class Fanout {
    * Applies the body of a filter message. @returns 0, or why it was refused: docs/protocol.md says what is left then.
    */
   edit(consumer: RemoteConsumer, body: Uint8Array): number {
-    const status = this.#native.fanoutEdit(this.handle, consumer.seat!.number, body, body.length);
+    const status = this.native.fanoutEdit(this.handle, consumer.seat!.number, body, body.length);
     if (status >= 0) consumer.generation++;
     return status;
   }
@@ -182,67 +149,13 @@ export class Fanout {
     consumer.noteCounts();
     this.#consumers[seat.number] = undefined;
     consumer.seat = undefined;
-    this.#native.fanoutRemove(this.handle, seat.number, isGone ? 1 : 0);
-  }
-
-  // Publishing. Outside a batch each update is committed by itself.
-
-  /** Opens a batch: its updates share a time stamp and stay unseen until `commit`. */
-  openBatch(): void {
-    this.#isBatchOpen = true;
-  }
-
-  /** Makes what was published in the batch visible, and wakes who sleeps. */
-  commit(): void {
-    this.#isBatchOpen = false;
-    if (!this.#isClosed) this.#note(this.#native.fanoutCommit(this.handle));
-  }
-
-  publishAccount(update: Omit<AccountUpdate, "kind">): number {
-    this.#encoder.account(update);
-    return this.#publish();
-  }
-
-  publishTransaction(update: Omit<TransactionUpdate, "kind">): number {
-    this.#encoder.transaction(update);
-    return this.#publish();
-  }
-
-  publishSlot(update: Omit<SlotUpdate, "kind">): number {
-    this.#encoder.slot(update, NO_COUNTS); // the engine fills them in
-    return this.#publish();
-  }
-
-  #publish(): number {
-    const { head, headLength, tail } = this.#encoder;
-    const startedUs = this.#timings === undefined ? 0 : this.#native.clockUs();
-    const isBatch = this.#isBatchOpen ? 1 : 0;
-    const result = this.#native.fanoutPublish(this.handle, head, headLength, tail, tail.length, isBatch);
-    if (result < 0) {
-      if (result !== Status.wouldBlock) throw errorFromStatus(result, "Cannot publish an update");
-      this.isCongested = true;
-      return CONGESTED;
-    }
-    const reached = this.#note(result);
-    if (this.#timings !== undefined) {
-      const us = this.#native.clockUs() - startedUs;
-      this.#timings.recordSends(us, reached);
-      this.#timings.dispatch.record(us);
-    }
-    return reached;
-  }
-
-  /** Takes the flag for events out of a result, and looks at the events if there are any. */
-  #note(result: number): number {
-    if ((result & FANOUT_EVENT_FLAG) === 0) return result;
-    this.#onEvents();
-    return result & ~FANOUT_EVENT_FLAG;
+    this.native.fanoutRemove(this.handle, seat.number, isGone ? 1 : 0);
   }
 
   /** Ends the consumers that the engine has given up. */
-  #onEvents(): void {
+  override onEvents(): void {
     while (!this.#isClosed) {
-      const event = this.#native.fanoutEvent(this.handle);
+      const event = this.native.fanoutEvent(this.handle);
       if (event < 0) return;
       const consumer = this.#consumers[event & ((1 << NUMBER_BITS) - 1)];
       const reason = reasonOfWire(event >>> NUMBER_BITS);
@@ -255,13 +168,13 @@ export class Fanout {
   /** A consumer may have made room: what waits for it goes into its ring. */
   flush(consumer: RemoteConsumer): void {
     if (consumer.seat === undefined) return;
-    this.#note(this.#native.fanoutFlush(this.handle, consumer.seat.number));
+    this.note(this.native.fanoutFlush(this.handle, consumer.seat.number));
     this.isCongested = false; // the next publish finds out
   }
 
   /** What nobody woke us for: once a second. */
   sweep(): void {
-    this.#note(this.#native.fanoutSweep(this.handle));
+    this.note(this.native.fanoutSweep(this.handle));
   }
 
   /** Where an edit of a consumer's filters takes effect, for the consumer to see among its frames. */
@@ -281,12 +194,12 @@ export class Fanout {
   /** A mark that does not fit is left out: acknowledgements and reasons come over the link as well. */
   #mark(consumer: RemoteConsumer): void {
     const { head, headLength } = this.#markEncoder;
-    this.#native.fanoutMark(this.handle, consumer.seat!.number, head, headLength);
+    this.native.fanoutMark(this.handle, consumer.seat!.number, head, headLength);
   }
 
   /** What has been done so far. */
   get counts(): FanoutCounts {
-    this.#native.fanoutInfo(this.handle, this.#info);
+    this.native.fanoutInfo(this.handle, this.#info);
     const at = (offset: number) => this.#info[offset / 8]!;
     return {
       sequence: at(FanoutInfo.sequence),
@@ -310,8 +223,24 @@ export class Fanout {
     if (this.#isClosed) return;
     this.counts; // the last ones stay to be read
     this.#isClosed = true;
-    this.#native.close(this.handle);
+    this.native.close(this.handle);
   }
+}
+
+/** @throws {QlasterError} `MEMORY_LIMIT`, `SYSTEM` if there is no memory for it. */
+function createEngine(native: Native, options: FanoutOptions): number {
+  const bytes = new Uint8Array(Layout.size);
+  const view = new DataView(bytes.buffer);
+  crypto.getRandomValues(bytes.subarray(Layout.seed, Layout.seed + 16));
+  view.setUint32(Layout.keysMax, options.keysMax, true);
+  view.setUint32(Layout.keysPerConsumerMax, options.keysPerConsumerMax, true);
+  view.setUint32(Layout.poolBytes, options.poolBytes, true);
+  view.setUint32(Layout.poolThreshold, options.poolThresholdBytes, true);
+  view.setUint32(Layout.trackedMax, options.trackedAccountsMax, true);
+  view.setUint32(Layout.guard, GUARDS.indexOf(options.olderVersions), true);
+  const handle = native.fanoutCreate(bytes);
+  if (handle < 0) throw errorFromStatus(handle, "Cannot make the sender's index and pool");
+  return handle;
 }
 
 /** A subscribe request as the body of a filter message: adds to the default filter. */

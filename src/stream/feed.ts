@@ -7,7 +7,7 @@
 
 import { setImmediate } from "node:timers";
 import type { Update } from "../types.ts";
-import { CONGESTED } from "./fanout.ts";
+import { CONGESTED } from "./outlet.ts";
 
 /** What a feed needs of its sender. */
 export interface Stage {

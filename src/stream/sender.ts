@@ -9,19 +9,8 @@
 import { EndReason as WireReason, FilterKind, Status } from "../native/abi.generated.ts";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
-import { describeStatus, QlasterError } from "../errors.ts";
-import type {
-  AccountUpdate,
-  ConsumerEvent,
-  ConsumerInfo,
-  EndReason,
-  RefusedEvent,
-  SlotToken,
-  SlotUpdate,
-  SubscriptionEvent,
-  TransactionUpdate,
-  Update,
-} from "../types.ts";
+import { describeStatus } from "../errors.ts";
+import type { ConsumerEvent, ConsumerInfo, EndReason, RefusedEvent, SlotToken, SubscriptionEvent } from "../types.ts";
 import { HalfSent } from "../v9/half_sent.ts";
 import { V9Server } from "../v9/server.ts";
 import {
@@ -36,10 +25,11 @@ import {
 import { Acceptor } from "./acceptor.ts";
 import { Admission } from "./admission.ts";
 import type { Connection } from "./connection.ts";
-import { CONGESTED, Fanout } from "./fanout.ts";
-import { feed } from "./feed.ts";
+import { Fanout } from "./fanout.ts";
+import { Publisher } from "./publisher.ts";
 import type { RemoteConsumer } from "./remote_consumer.ts";
 import { type ResolvedSenderOptions, resolveSenderOptions, type SenderOptions } from "./sender_options.ts";
+import { type SenderShare, ShareDesk } from "./share.ts";
 import { SenderTimings } from "./timings.ts";
 
 /** What a sender has done so far. Counts since `setupSender`. */
@@ -85,8 +75,6 @@ const KEYS_PER_CONSUMER_MAX = 1_000_000;
 const KEYS_MAX = 4_000_000;
 /** How often links are read even if nobody poked us, and cursors are checked even if nothing is published. */
 const SWEEP_MS = 1000;
-/** Updates of one batch after which it is committed all the same, so that consumers start early. */
-const BATCH_MAX = 256;
 
 /**
  * Binds `options.path` and waits for consumers.
@@ -136,22 +124,18 @@ function describeRefusal(status: number): string {
 }
 
 /** Publishes updates to every consumer that asked for them. Create one with {@linkcode setupSender}. */
-export class Sender implements AsyncDisposable {
-  /** The socket's path. */
-  readonly path: string;
+export class Sender extends Publisher {
   /** How long things take, by the original's names; undefined unless the option `timings` is true. */
   readonly timings: SenderTimings | undefined;
 
   readonly #native: Native;
   readonly #options: ResolvedSenderOptions;
-  readonly #fanout: Fanout;
+  /** @internal */
+  protected override readonly outlet: Fanout;
   readonly #admission: Admission;
   readonly #v9: V9Server | undefined;
   /** By id. */
   readonly #consumers = new Map<number, RemoteConsumer>();
-  /** Ends feeds. Next to it a plain flag, since asking a signal costs more than encoding an update. */
-  readonly #closing = new AbortController();
-  #isClosed = false;
   readonly #subscriptionListeners = new Set<(event: SubscriptionEvent) => void>();
   readonly #consumerListeners = new Set<(event: ConsumerEvent) => void>();
   #acceptor: Acceptor | undefined;
@@ -161,17 +145,19 @@ export class Sender implements AsyncDisposable {
   /** Who waits until there is room again. */
   readonly #drainWaiters: (() => void)[] = [];
   #blockTimer: ReturnType<typeof setTimeout> | undefined;
+  /** From the first `share()` on. */
+  #desk: ShareDesk | undefined;
 
   /** @internal Use {@linkcode setupSender}. */
   constructor(native: Native, options: ResolvedSenderOptions) {
+    super(options.path);
     this.#native = native;
     this.#options = options;
-    this.path = options.path;
     this.timings = options.timings ? new SenderTimings() : undefined;
     const onEnd = (consumer: RemoteConsumer, reason: EndReason) => this.#end(consumer, reason);
     const onRefused = (event: RefusedEvent) => this.#emit(this.#consumerListeners, event);
     const limits = { keysMax: KEYS_MAX, keysPerConsumerMax: KEYS_PER_CONSUMER_MAX };
-    this.#fanout = new Fanout(native, { ...options, ...limits }, onEnd, this.timings);
+    this.outlet = new Fanout(native, { ...options, ...limits }, onEnd, this.timings);
     const halfSent = new HalfSent();
     this.#admission = new Admission(native, { ...options, isV9Served: options.v9 !== undefined }, halfSent, {
       connectionCount: () => this.#connectionCount(),
@@ -179,7 +165,7 @@ export class Sender implements AsyncDisposable {
       onConnection: (connection) => this.#onConnection(connection),
       onRefused,
       onV9: (link, bodies, cutter) => this.#v9?.accept(link, bodies, cutter),
-      poolDescriptor: () => this.#fanout.poolDescriptor(),
+      poolDescriptor: () => this.outlet.poolDescriptor(),
       onSubscribe: (connection, message) => this.#onSubscribe(connection, message),
       onFilter: (connection, message) => this.#onFilter(connection, message),
       onRoom: (connection) => this.#onRoom(connection),
@@ -188,7 +174,7 @@ export class Sender implements AsyncDisposable {
     this.#v9 = options.v9 && new V9Server(native, options.v9, halfSent, {
       nextId: () => this.#admission.nextId(),
       memoryBytes: () => this.#memoryBytes() + this.#admission.openingBytes,
-      onOpen: (slot) => this.#fanout.add(slot),
+      onOpen: (slot) => this.outlet.add(slot),
       subscribe: (slot, request) => this.#subscribe(slot, request),
       onGranted: (slot) => this.#onGranted(slot),
       onSubscribed: (slot, request, receivedAt) => this.#onSubscribed(slot, request, request.token, receivedAt),
@@ -206,92 +192,33 @@ export class Sender implements AsyncDisposable {
     (this.#sweep as unknown as { unref?: () => void }).unref?.();
   }
 
-  // Publishing
+  // Room
 
-  /**
-   * Publishes a write of an account to every consumer that wants its key or its owner.
-   * @returns The number of consumers into whose rings it went at once; -1 if it was not published, since a consumer
-   * with the policy "block" has no room: then await `drained()` and try again. 0 also for an older version that is
-   * dropped.
-   * @throws {TypeError} or {@linkcode RangeError} for a field that is not what it must be; then nothing was published.
-   * @throws {QlasterError} `SENDER_CLOSED`
-   */
-  publishAccount(update: Omit<AccountUpdate, "kind">): number {
-    this.#assertOpen();
-    return this.#fanout.publishAccount(update);
-  }
-
-  /** Publishes a transaction to every consumer that asked for it. Otherwise as `publishAccount`. */
-  publishTransaction(update: Omit<TransactionUpdate, "kind">): number {
-    this.#assertOpen();
-    return this.#fanout.publishTransaction(update);
-  }
-
-  /**
-   * Publishes a status of a slot to every consumer whose filters do not leave it out, with the number of accounts and
-   * transactions published for that slot so far, and of those that each connection lost. Otherwise as `publishAccount`.
-   */
-  publishSlot(update: Omit<SlotUpdate, "kind">): number {
-    this.#assertOpen();
-    return this.#fanout.publishSlot(update);
-  }
-
-  /**
-   * Publishes many updates with one commit and at most one wake per consumer (one more for each 256 updates).
-   * @returns The number of deliveries.
-   * @throws as the single ones; what came before the faulty update is published.
-   * @throws {QlasterError} `SENDER_CONGESTED` when a consumer with the policy "block" has no room: its `published` says how
-   * many updates went out before; await `drained()` and go on with the next.
-   */
-  publishBatch(updates: Iterable<Update>): number {
-    this.#assertOpen();
-    let reached = 0;
-    let published = 0;
-    try {
-      for (const update of updates) {
-        const count = this.#stage(update);
-        if (count === CONGESTED) {
-          const text = `Cannot publish at "${this.path}": a consumer with the policy "block" has no room`;
-          throw new QlasterError("SENDER_CONGESTED", text, { published });
-        }
-        reached += count;
-        if (++published % BATCH_MAX === 0) this.#fanout.commit();
-      }
-    } finally {
-      this.#fanout.commit();
-    }
-    return reached;
-  }
-
-  /** Whether a consumer with the policy "block" kept the last update from being published. */
-  get congested(): boolean {
-    return this.#fanout.isCongested;
-  }
-
-  /**
-   * Waits until there may be room for what could not be published.
-   * @returns At once if nothing is in the way. A consumer that makes no room within `blockTimeoutMs`, counted while
-   * somebody waits here, is ended.
-   */
-  drained(): Promise<void> {
-    if (!this.#fanout.isCongested || this.#isClosed) return Promise.resolve();
+  /** Waits until there may be room: see {@linkcode Publisher.drained}. */
+  override drained(): Promise<void> {
+    if (!this.outlet.isCongested || this.isClosed) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#drainWaiters.push(resolve);
-    this.#blockTimer ??= setTimeout(() => this.#onBlockTimeout(), this.#options.blockTimeoutMs);
+    this.#startBlockTimer();
     return promise;
+  }
+
+  #startBlockTimer(): void {
+    this.#blockTimer ??= setTimeout(() => this.#onBlockTimeout(), this.#options.blockTimeoutMs);
   }
 
   /** It has read: what waits for it may go on, and who waits for it to read. */
   #onRoom(connection: Connection): void {
-    this.#fanout.flush(connection);
+    this.outlet.flush(connection);
     this.#resumePublishing();
   }
 
   #resumePublishing(): void {
-    if (this.#drainWaiters.length === 0) return;
     clearTimeout(this.#blockTimer);
     this.#blockTimer = undefined;
-    this.#fanout.isCongested = false;
+    this.#desk?.tellRoom();
+    if (this.#drainWaiters.length === 0) return;
+    this.outlet.isCongested = false;
     for (const resolve of this.#drainWaiters.splice(0)) resolve();
   }
 
@@ -304,43 +231,29 @@ export class Sender implements AsyncDisposable {
     this.#resumePublishing();
   }
 
+  // Workers
+
   /**
-   * Publishes what an asynchronous source yields, one update or a list of them at a time. What has been taken is
-   * committed no later than when the source makes us wait.
-   * @param options.signal Ends it without an error.
-   * @returns When the source has ended, or the signal was aborted, or the sender was closed.
-   * @throws what the source throws, and as `publishBatch`; what came before is published.
+   * What a Worker of this process needs to publish through this sender: post it there, and `attachPublisher` it. Everybody's
+   * updates are in one order; connections stay with this thread, whose event loop has to run now and then.
+   * @returns Always the same object. It is no use to other processes, nor after `close()`.
+   * @throws {QlasterError} `SENDER_CLOSED`, `SYSTEM`
    */
-  feed(source: AsyncIterable<Update | readonly Update[]>, options: { signal?: AbortSignal } = {}): Promise<void> {
-    this.#assertOpen();
-    const stage = {
-      stage: (update: Update) => this.#stage(update),
-      commit: () => this.#fanout.commit(),
-      drained: () => this.drained(),
-    };
-    const signals = [this.#closing.signal];
-    if (options.signal !== undefined) signals.push(options.signal);
-    return feed(stage, source, signals);
+  share(): SenderShare {
+    this.assertOpen();
+    this.#desk ??= new ShareDesk(this.#native, this.outlet.handle, this.path, () => this.#onWorkers());
+    return this.#desk.share;
   }
 
-  /** Publishes one update, unseen until the fan-out's `commit`. */
-  #stage(update: Update): number {
-    this.#assertOpen();
-    this.#fanout.openBatch();
-    switch (update.kind) {
-      case "account":
-        return this.#fanout.publishAccount(update);
-      case "transaction":
-        return this.#fanout.publishTransaction(update);
-      case "slot":
-        return this.#fanout.publishSlot(update);
-      default:
-        throw new TypeError(`kind must be account, transaction or slot, not ${(update as { kind: unknown }).kind}`);
-    }
-  }
-
-  #assertOpen(): void {
-    if (this.#isClosed) throw new QlasterError("SENDER_CLOSED", `Cannot publish at "${this.path}"`);
+  /** Workers have left something to do: consumers to be ended, or they wait for room. */
+  #onWorkers(): void {
+    if (this.isClosed) return;
+    this.outlet.onEvents();
+    const isBlocked = [...this.#consumers.values()].some((consumer) =>
+      (consumer.policy === "block" || consumer.transactionPolicy === "block") && consumer.isAwaited
+    );
+    if (isBlocked) this.#startBlockTimer();
+    else this.#resumePublishing();
   }
 
   // Consumers
@@ -371,7 +284,7 @@ export class Sender implements AsyncDisposable {
 
   /** What has been done so far. */
   get metrics(): SenderMetrics {
-    const counts = this.#fanout.counts;
+    const counts = this.outlet.counts;
     const { accounts, transactions, slots, deliveries, lost, sequence } = counts;
     return {
       accounts,
@@ -408,7 +321,7 @@ export class Sender implements AsyncDisposable {
   }
 
   #onConnection(connection: Connection): void {
-    this.#fanout.add(connection);
+    this.outlet.add(connection);
     this.#onGranted(connection);
     connection.drain(); // what it said while it was being granted woke nobody
   }
@@ -434,15 +347,15 @@ export class Sender implements AsyncDisposable {
 
   /** An edit is in force: said among the frames, and then in answer. */
   #acknowledge(connection: Connection, message: Message): void {
-    this.#fanout.markEdit(connection);
-    const sequence = BigInt(this.#fanout.counts.sequence);
+    this.outlet.markEdit(connection);
+    const sequence = BigInt(this.outlet.counts.sequence);
     connection.tell(encodeAck(message.requestId, { sequence, generation: connection.generation }));
   }
 
   #onFilter(connection: Connection, message: Message): void {
     const request = decodeFilterEdit(message);
     const receivedAt = performance.now();
-    const status = this.#fanout.edit(connection, request.body);
+    const status = this.outlet.edit(connection, request.body);
     if (status < 0) {
       const text = describeRefusal(status);
       return connection.tell(encodeRefusal(message.requestId, { status, text }));
@@ -455,7 +368,7 @@ export class Sender implements AsyncDisposable {
 
   /** Adds to a consumer's filter. @throws {TooManyKeys} if there would be more than are kept. */
   #subscribe(consumer: RemoteConsumer, request: SubscribeRequest): void {
-    const status = this.#fanout.subscribe(consumer, request);
+    const status = this.outlet.subscribe(consumer, request);
     if (status < 0) throw new TooManyKeys(describeRefusal(status));
   }
 
@@ -487,13 +400,13 @@ export class Sender implements AsyncDisposable {
     if (reason === "slow-consumer") {
       this.#ringFull++;
       this.timings?.shm_ring_full.inc();
-      this.#fanout.sayGoodbye(consumer, WireReason.slowConsumer);
+      this.outlet.sayGoodbye(consumer, WireReason.slowConsumer);
     } else if (reason === "sender-closed") {
-      this.#fanout.sayGoodbye(consumer, WireReason.senderClosed);
+      this.outlet.sayGoodbye(consumer, WireReason.senderClosed);
     }
     consumer.close(reason);
     // After close() nobody writes the pool, so what is unread in it stays as it is.
-    this.#fanout.remove(consumer, reason === "consumer-gone" || reason === "sender-closed");
+    this.outlet.remove(consumer, reason === "consumer-gone" || reason === "sender-closed");
     this.#resumePublishing();
     if (!this.#consumers.delete(consumer.id)) return; // ended before it was announced
     this.#emit(this.#consumerListeners, { type: "disconnected", consumer: consumer.info(), reason });
@@ -511,7 +424,8 @@ export class Sender implements AsyncDisposable {
       consumer.drain();
       if (!consumer.isEnded && !consumer.refresh()) this.#end(consumer, "peer-corrupt");
     }
-    this.#fanout.sweep();
+    this.outlet.sweep();
+    this.#desk?.look();
   }
 
   // Life
@@ -536,23 +450,20 @@ export class Sender implements AsyncDisposable {
    * Says goodbye to every consumer, removes the socket, frees everything. Consumers still read what is in their rings;
    * what waited for room in one is not delivered, and counts as lost. May be called twice.
    */
-  close(): Promise<void> {
-    if (this.#isClosed) return Promise.resolve();
-    this.#fanout.commit();
-    this.#isClosed = true;
-    this.#closing.abort();
+  override close(): Promise<void> {
+    if (this.isClosed) return Promise.resolve();
+    this.#desk?.tellClosed();
+    this.outlet.commit();
+    this.isClosed = true;
+    this.closing.abort();
     clearInterval(this.#sweep);
     this.#acceptor?.close();
     this.#admission.close();
     this.#v9?.close();
     for (const consumer of [...this.#consumers.values()]) this.#end(consumer, "sender-closed");
-    this.#fanout.close();
+    this.outlet.close();
     this.#resumePublishing();
+    this.#desk?.close();
     return Promise.resolve();
-  }
-
-  /** The same as `close()`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 }

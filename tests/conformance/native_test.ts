@@ -146,6 +146,14 @@ guarded("Native.abiHash() and layoutVersion() are those of the generated table",
   assert.equal(library.name, OWN_RUNTIME);
 });
 
+guarded("Native.instance() keeps the first candidate that can be one", async () => {
+  const library = await native();
+  for (const nonsense of [0, -1, 0.5, NaN, Infinity, 2 ** 54]) assert.equal(library.instance(nonsense), 0);
+  const own = library.instance(11);
+  assert.ok(Number.isSafeInteger(own) && own > 0);
+  assert.equal(library.instance(22), own);
+});
+
 guarded("Native.clockUs() is the wall clock, uid() the effective user, limitsRaise() may be repeated", async () => {
   const library = await native();
   const before = Date.now();
@@ -787,6 +795,22 @@ guarded("Native.ringRetire() leaves zeros that nobody shares where the ring was"
   assert.ok(bytes.every((byte) => byte === 0));
   assert.deepEqual(offer(library, producer, slotFrame()), [1, 0], "the producer keeps its own");
   memory.transfer(0);
+});
+
+guarded("Native.ringRetire() closes the wake that was attached", async (held) => {
+  const library = await native();
+  const { consumer } = ringPair(held, library);
+  const pair = new Int32Array(2);
+  library.wakeCreate(pair);
+  held.defer(() => void library.fdClose(pair[0]!));
+  const wake = library.wakeOpen(pair[1]!);
+  held.defer(() => void library.close(wake));
+  const before = footprintOf("self");
+  assert.equal(library.ringAttach(consumer, wake), 0);
+  assert.equal(footprintOf("self").descriptors.length, before.descriptors.length + 1);
+  assert.equal(library.ringRetire(consumer), 0);
+  assert.equal(footprintOf("self").descriptors.length, before.descriptors.length);
+  assert.equal(library.ringRelease(consumer, 0), 0, "and nobody is told of room");
 });
 
 guarded("Native.filterEvaluate() says whether a frame matches, and what of its data travels", async () => {

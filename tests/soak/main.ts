@@ -7,6 +7,7 @@
  * | ring | 10⁸ frames between two native processes, each checked |
  * | rust | the same with the crate `shaq` at the other end, each way; needs cargo |
  * | streams | all four pairs of runtimes, millions of updates each, every one checked |
+ * | processes | 500 random schedules of tests/model/processes_test.ts, in real processes of both runtimes |
  * | churn | consumers come, read and are killed, for minutes; descriptors, mappings and memory of the sender are counted |
  *
  * @module
@@ -20,6 +21,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { churn } from "./churn.ts";
 import { rust } from "./rust.ts";
+import { schedules } from "./schedules.ts";
 import { streams } from "./streams.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
@@ -36,6 +38,7 @@ const runs: Record<string, Run> = {
   },
   rust,
   streams,
+  processes: schedules,
   churn,
 };
 

@@ -8,6 +8,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { writeSync } from "node:fs";
 import * as qlaster from "../../mod.ts";
+import * as peer from "../model/support/process_peer.ts";
 import * as libc from "./libc.ts";
 import * as pace from "./pace.ts";
 import * as script from "./script.ts";
@@ -17,6 +18,7 @@ export interface Scope {
   readonly qlaster: typeof qlaster;
   readonly script: typeof script;
   readonly pace: typeof pace;
+  readonly peer: typeof peer;
   readonly libc: typeof libc;
   readonly process: typeof process;
   /** Tells the test something, after all that was told before. Returns when the kernel has it. */
@@ -47,6 +49,7 @@ const scope: Scope = {
   qlaster,
   script,
   pace,
+  peer,
   libc,
   process,
   emit: (event) => tell({ event }),

@@ -51,10 +51,14 @@ export class Agent implements AsyncDisposable {
   #end: Exit | undefined;
   #stderr = "";
 
-  /** @param options.openFilesMax The most descriptors that it can have. */
-  constructor(runtime: Runtime, options: { openFilesMax?: number } = {}) {
+  /**
+   * @param options.openFilesMax The most descriptors that it can have.
+   * @param options.hasWorkers It may start Workers, whose files Deno wants to be allowed to read.
+   */
+  constructor(runtime: Runtime, options: { openFilesMax?: number; hasWorkers?: boolean } = {}) {
     this.runtime = runtime;
-    const command = [executable(runtime), ...runtime === "deno" ? DENO_ARGS : ["run"], PROGRAM];
+    const denoArgs = options.hasWorkers === true ? [...DENO_ARGS, "--allow-read"] : DENO_ARGS;
+    const command = [executable(runtime), ...runtime === "deno" ? denoArgs : ["run"], PROGRAM];
     if (options.openFilesMax !== undefined) {
       command.unshift("sh", "-c", `ulimit -n ${options.openFilesMax} && exec "$0" "$@"`);
     }
@@ -140,6 +144,14 @@ export class Agent implements AsyncDisposable {
   /** The end of its stdin: it ends, unless it was told to outlive that. */
   closeInput(): void {
     this.#process.stdin!.end();
+  }
+
+  /** The end of its stdin, after which nothing of ours keeps it alive: then it has to end with 0, and not by `exit`. */
+  async endsByItself(): Promise<void> {
+    await this.run((scope) => void (scope.outlivesInput = true));
+    this.closeInput();
+    const { code, signal } = await this.ended;
+    if (code !== 0) throw new Error(`The ${this.runtime} agent ended with ${code ?? signal}:\n${this.#stderr}`);
   }
 
   get stderr(): string {

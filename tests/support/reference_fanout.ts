@@ -546,7 +546,10 @@ export class ReferenceFanout {
       return this.#end(consumer);
     }
     if (policy === "drop-newest") return this.#lose(consumer, frame, false);
-    if (policy === "drop-oldest") consumer.skipTo = consumer.committed;
+    const { options } = consumer;
+    // What another policy cares for does not go with the rest.
+    const dropsOldest = options.policy === "drop-oldest" && options.transactionPolicy === "drop-oldest";
+    if (dropsOldest) consumer.skipTo = consumer.committed;
     const size = padded(WAITING + headSize(frame) + tailSize(frame));
     const limit = consumer.backlogLimit;
     if (size > limit) return this.#lose(consumer, frame, false);
@@ -557,7 +560,7 @@ export class ReferenceFanout {
     const key = policy === "conflate" && frame.kind === "account"
       ? keyName((frame.update as AccountUpdate).pubkey)
       : undefined;
-    if (policy === "drop-oldest") {
+    if (dropsOldest) {
       while (consumer.backlog.length > 0 && !must()) {
         if (may() && witness(consumer.id).lost <= consumer.lost) break;
         const { frame: oldest } = consumer.backlog.shift()!;
@@ -606,8 +609,9 @@ export class ReferenceFanout {
     return isEmpty;
   }
 
-  /** What has to be done now and then. */
+  /** What has to be done now and then. Shows what was staged: who did so may be gone. */
   sweep(): void {
+    this.commit();
     for (const consumer of this.consumers.values()) if (consumer.isLive) this.#sayGap(consumer);
   }
 

@@ -3,6 +3,7 @@
 
 const std = @import("std");
 const layout = @import("../layout.zig");
+const Lock = @import("../lock.zig").Lock;
 const platform = @import("../platform/mod.zig");
 const copy = @import("../copy.zig").copy;
 const frame = @import("frame.zig");
@@ -84,6 +85,8 @@ pub const ProducerEnd = struct {
     /// Frames were published that nobody was woken for.
     is_dirty: bool = false,
     slot_index: u8,
+    /// The lock of the fan-out that publishes into it, if any: other threads may do so at any time.
+    lock: ?*Lock = null,
 
     /// On success the caller owns the descriptor in `created`.
     pub fn create(directory: []const u8, slot_index: u8, generation: u64, capacity: u64, created: *layout.V9Created, out: *ProducerEnd) Code {

@@ -1,0 +1,49 @@
+/**
+ * A consumer with one policy for accounts and another for transactions: what the one drops is not the other's.
+ * May touch: the library as a user would, the temporary directory.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { type OverflowPolicies, setupConsumer, setupSender } from "../../mod.ts";
+import { guarded } from "../support/guarded.ts";
+import { accountKey, ownerKey } from "../support/script.ts";
+import { Temporary } from "../support/temporary.ts";
+
+const TRANSACTIONS = 200;
+
+const policies: readonly OverflowPolicies[] = [
+  { accounts: "conflate", transactions: "drop-oldest" },
+  { accounts: "drop-newest", transactions: "drop-oldest" },
+];
+
+for (const policy of policies) {
+  guarded(
+    `Sender, policy ${JSON.stringify(policy)}: transactions that find no room make nobody skip an account`,
+    async (held) => {
+      const path = held.use(new Temporary()).at("s.sock");
+      const sender = held.use(await setupSender({ path, ringCapacityBytes: 65_536, poolBytes: 0 }));
+      const consumer = held.use(await setupConsumer(path, { policy }));
+      await consumer.subscribe({ accounts: [accountKey(1)], transactions: true });
+      sender.publishAccount({
+        pubkey: accountKey(1),
+        owner: ownerKey(1),
+        lamports: 7n,
+        data: new Uint8Array(8),
+        slot: 1n,
+      });
+      const [signature, message] = [new Uint8Array(64), new Uint8Array(1000)];
+      for (let index = 0; index < TRANSACTIONS; index++) {
+        sender.publishTransaction({ slot: 1n, index, signature, message });
+      }
+      const first = await consumer.next();
+      assert.equal(first?.kind === "account" && first.lamports, 7n);
+      for (let index = 0; index < TRANSACTIONS; index++) {
+        const update = await consumer.next();
+        assert.equal(update?.kind === "transaction" && update.index, index);
+      }
+      assert.equal(consumer.metrics.lost, 0);
+    },
+  );
+}
