@@ -226,7 +226,8 @@ export class Sender extends Publisher {
   #onBlockTimeout(): void {
     this.#blockTimer = undefined;
     for (const consumer of [...this.#consumers.values()]) {
-      if (consumer.policy === "block" && consumer.isAwaited) this.#end(consumer, "slow-consumer");
+      const { policy, transactionPolicy } = consumer;
+      if ((policy === "block" || transactionPolicy === "block") && consumer.isAwaited) this.#end(consumer, "slow-consumer");
     }
     this.#resumePublishing();
   }

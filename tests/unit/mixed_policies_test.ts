@@ -47,3 +47,23 @@ for (const policy of policies) {
     },
   );
 }
+
+guarded("Sender, blockTimeoutMs: who blocks by its transactions alone is ended, too", async (held) => {
+  const path = held.use(new Temporary()).at("s.sock");
+  const sender = held.use(
+    await setupSender({ path, ringCapacityBytes: 65_536, poolBytes: 0, policies: ["block"], blockTimeoutMs: 20 }),
+  );
+  const ended = Promise.withResolvers<string>();
+  sender.onConsumer((event) => event.type === "disconnected" && ended.resolve(event.reason));
+  const consumer = held.use(
+    await setupConsumer(path, { policy: { accounts: "disconnect", transactions: "block" } }),
+  );
+  await consumer.subscribe({ transactions: true });
+  const transaction = { slot: 1n, signature: new Uint8Array(64), message: new Uint8Array(1000) };
+  let index = 0;
+  while (sender.publishTransaction({ ...transaction, index }) >= 0) index++;
+  assert.ok(sender.congested);
+  await sender.drained();
+  assert.equal(await ended.promise, "slow-consumer");
+  assert.equal(sender.publishTransaction({ ...transaction, index }), 0);
+});
