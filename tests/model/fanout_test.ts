@@ -349,6 +349,7 @@ const policies: fc.Arbitrary<readonly [Policy, Policy]> = fc.oneof(
   fc.constantFrom("disconnect", "drop-newest", "drop-oldest", "conflate").map((other) =>
     ["conflate", other as Policy] as const
   ),
+  fc.constantFrom(["drop-newest", "drop-oldest"] as const, ["drop-oldest", "drop-newest"] as const),
 );
 
 function consumerOf(

@@ -188,6 +188,10 @@ const policy: fc.Arbitrary<ConsumerPlan["policy"]> = fc.oneof(
     accounts: "conflate" as const,
     transactions,
   })),
+  fc.constantFrom("drop-newest" as const, "block" as const).map((accounts) => ({
+    accounts,
+    transactions: "drop-oldest" as const,
+  })),
 );
 
 const consumerPlan: fc.Arbitrary<ConsumerPlan> = fc.record({
