@@ -635,8 +635,13 @@ test "clean without a directory: what dead senders left in the default place, di
     const dead = try std.fmt.bufPrintSentinel(&dead_buffer, "/dev/shm/qlaster-{d}", .{gone.pid}, 0);
     (try Child.init(dead, 1, .created)).kill();
     try testing.expect(exists(dead));
-    try testing.expect(ring_file.clean("") >= 3);
+    // The place is everybody's: another process that cleans just now takes some away, or looks at one, which we then leave.
+    for (0..1000) |_| {
+        try testing.expect(ring_file.clean("") >= 0);
+        if (!exists(dead) and ring_file.clean(own) == 0) break;
+    }
     try testing.expect(!exists(dead));
+    try testing.expectEqual(0, ring_file.clean(own)); // nothing is left there but what is in use
     try testing.expect(exists(created.path.slice()));
     created.destroy();
     try testing.expect(!exists(own)); // the last one takes the directory along
