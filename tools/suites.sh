@@ -40,9 +40,8 @@ suite() {
 
 finish_suites() {
   printf '\n%s\n' "$table"
-  printf '%d passed, %d failed' "$passed_sum" "$failed_sum"
-  [ $skipped_sum -eq 0 ] || printf ', %d skipped' "$skipped_sum"
-  echo
+  [ $skipped_sum -eq 0 ] || printf '%d skipped\n' "$skipped_sum"
+  printf '%d passed, %d failed\n' "$passed_sum" "$failed_sum"
   [ $failed_sum -eq 0 ]
 }
 
