@@ -227,7 +227,9 @@ export class Sender extends Publisher {
     this.#blockTimer = undefined;
     for (const consumer of [...this.#consumers.values()]) {
       const { policy, transactionPolicy } = consumer;
-      if ((policy === "block" || transactionPolicy === "block") && consumer.isAwaited) this.#end(consumer, "slow-consumer");
+      if ((policy === "block" || transactionPolicy === "block") && consumer.isAwaited) {
+        this.#end(consumer, "slow-consumer");
+      }
     }
     this.#resumePublishing();
   }
