@@ -19,7 +19,8 @@ const DATA_MAX = 2000;
 const POOL_ROOM = 32 * 1024 * 1024;
 
 function say(message: unknown): void {
-  process.stdout.write(`${JSON.stringify(message)}\n`);
+  const plain = (_: string, value: unknown) => typeof value === "bigint" ? Number(value) : value;
+  process.stdout.write(`${JSON.stringify(message, plain)}\n`);
 }
 
 function turn(): Promise<void> {
@@ -60,7 +61,7 @@ async function send(): Promise<void> {
     }
   }
   await sender.close();
-  say({ published: Number(count), ended, metrics: { ...sender.metrics, sequence: Number(sender.metrics.sequence) } });
+  say({ published: Number(count), ended, metrics: sender.metrics });
 }
 
 /** Checks every update; says how many there were. */
