@@ -8,7 +8,7 @@
 
 import process from "node:process";
 import { SYMBOLS } from "./abi.generated.ts";
-import type { Functions, Native, Runtime, SymbolTable, Watch } from "./native.ts";
+import { closedIfRefused, type Functions, type Native, type Runtime, type SymbolTable, type Watch } from "./native.ts";
 
 /** The few members of Bun that are used, so that no runtime's types are needed to check this file. */
 interface BunFfi {
@@ -80,18 +80,10 @@ export function dlopen<Table extends SymbolTable>(path: string, table: Table): F
 /** Opens the native library. */
 export function open(path: string): Native {
   const symbols = dlopen(path, SYMBOLS);
-  const owning = async (fd: number, adopted: Promise<Watch>): Promise<Watch> => {
-    try {
-      return await adopted;
-    } catch (error) {
-      symbols.fdClose(fd); // the runtime leaves open what it refuses
-      throw error;
-    }
-  };
   return {
     ...symbols,
     ...bun,
-    watch: (fd, onWake, onClose) => owning(fd, adopt(fd, onWake, onClose)),
-    stream: (fd, onBytes, onClose) => owning(fd, adopt(fd, onBytes, onClose)), // each chunk is a buffer of its own
+    watch: (fd, onWake, onClose) => closedIfRefused(symbols, fd, adopt(fd, onWake, onClose)),
+    stream: (fd, onBytes, onClose) => closedIfRefused(symbols, fd, adopt(fd, onBytes, onClose)), // each chunk is a buffer of its own
   };
 }

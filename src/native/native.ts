@@ -80,3 +80,17 @@ export interface Adapter {
   /** Opens the native library. */
   open(path: string): Native;
 }
+
+/** What became of a descriptor that a runtime was to adopt. It leaves open what it refuses: that is closed here. */
+export async function closedIfRefused(
+  symbols: Pick<Native, "fdClose">,
+  fd: number,
+  adopted: Promise<Watch>,
+): Promise<Watch> {
+  try {
+    return await adopted;
+  } catch (error) {
+    symbols.fdClose(fd);
+    throw error;
+  }
+}
