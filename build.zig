@@ -1,4 +1,4 @@
-//! Steps: (install) the library for this machine; `test`; `stress`; `bench-index`; `bench-pool`; `abi` (writes src/native/abi.generated.ts);
+//! Steps: (install) the library for this machine; `test`; `stress`; `stress-engine`; `bench-index`; `bench-pool`; `abi` (writes src/native/abi.generated.ts);
 //! `cross` (every platform that we support, without running anything); `embed` (`cross`, and what the package ships of
 //! it: src/native/embedded/).
 
@@ -29,19 +29,26 @@ pub fn build(b: *std.Build) void {
     write.addCopyFileToSource(generate.captureStdOut(.{}), "src/native/abi.generated.ts");
     b.step("abi", "Write src/native/abi.generated.ts from zig/layout.zig").dependOn(&write.step);
 
-    const stress_module = b.createModule(.{
-        .root_source_file = b.path("zig/stress/ring_stress.zig"),
-        .target = target,
-        .optimize = optimize,
-        // The same as the library's: the compiler crashes where only one of two modules is stripped (0.17.1).
-        .strip = optimize != .debug,
-        .single_threaded = false,
-        .imports = &.{.{ .name = "qlaster", .module = addRoot(b, target, optimize, lz4) }},
-    });
-    const stress = b.addExecutable(.{ .name = "ring-stress", .root_module = stress_module });
-    const run_stress = b.addRunArtifact(stress);
-    run_stress.addPassthruArgs();
-    b.step("stress", "Two processes pass frames through one ring: -- [frames] [seed]").dependOn(&run_stress.step);
+    for ([_][2][]const u8{
+        .{ "stress", "Two processes pass frames through one ring: -- [frames] [seed]" },
+        .{ "stress-engine", "Threads publish, look, end and sweep, all at once: -- [steps] [seed]" },
+    }, [_][]const u8{ "ring_stress", "engine_stress" }) |step, name| {
+        const stress = b.addExecutable(.{
+            .name = name,
+            .root_module = b.createModule(.{
+                .root_source_file = b.path(b.fmt("zig/stress/{s}.zig", .{name})),
+                .target = target,
+                .optimize = optimize,
+                // The same as the library's: the compiler crashes where only one of two modules is stripped (0.17.1).
+                .strip = optimize != .debug,
+                .single_threaded = false,
+                .imports = &.{.{ .name = "qlaster", .module = addRoot(b, target, optimize, lz4) }},
+            }),
+        });
+        const run_stress = b.addRunArtifact(stress);
+        run_stress.addPassthruArgs();
+        b.step(step[0], step[1]).dependOn(&run_stress.step);
+    }
 
     const bench_module = b.createModule(.{
         .root_source_file = b.path("zig/stress/index_bench.zig"),
@@ -149,6 +156,8 @@ fn addRoot(
         .strip = optimize != .debug,
         // Atomics must stay atomic: the host has threads, and other processes share the memory.
         .single_threaded = false,
+        // Nothing here is unwound: a failed assertion traps (zig/panic.zig). They would be 15 KB of each library.
+        .unwind_tables = if (optimize == .debug) null else .none,
     });
     root.addCSourceFile(.{ .file = lz4.path(b, "lz4.c"), .flags = &lz4_flags });
     return root;

@@ -15,6 +15,7 @@ import { type BenchRecord, compared, type Conditions, recordFromRuns } from "./r
 import { type Runtime, RUNTIMES, Workers } from "./worker.ts";
 import type { FanoutCallsResult, FanoutCallsTask } from "./workers/fanout_calls.ts";
 import type { ManyConsumersResult, ManySenderResult, ManyTask } from "./workers/many_plan.ts";
+import type { PublishCallsResult, PublishCallsTask, PublishScene } from "./workers/publish_task.ts";
 import type { FanoutSocketsResult, FanoutSocketsTask } from "./workers/fanout_sockets.ts";
 
 const RUNS = 15;
@@ -39,6 +40,13 @@ const THRESHOLDS: readonly number[] = [512, 1024, 2048, 4096, 8192, 16384];
 const KEYS = 1_000_000;
 const KEYS_QUICK = 10_000;
 const KEYS_CONSUMERS = 1024;
+const KEYS_CONSUMERS_QUICK = 16;
+/** Accounts that a sender remembers by default: some of the keys, so that it has to forget others all the time. */
+const TRACKED = 262_144;
+const KEY_CASES = [
+  { matches: false, text: "an update that nobody matches" },
+  { matches: true, text: "an update that one matches" },
+] as const;
 const BATCH = 64;
 /** Of large payloads: a consumer that keeps up gives them back soon. */
 const BATCH_POOLED = 8;
@@ -72,6 +80,7 @@ async function* run(context: BenchContext): AsyncGenerator<BenchRecord> {
   }
   for (const runtime of RUNTIMES) yield* callRecords(context, runtime, ours);
   for (const runtime of RUNTIMES) yield* manyRecords(context, runtime, ours);
+  for (const runtime of RUNTIMES) yield* keyRecords(context, runtime);
   yield* crateRecords(context, ours);
   for (const runtime of RUNTIMES) yield* socketRecords(context, runtime, ours);
 }
@@ -149,21 +158,20 @@ class Native {
 
   async *#byKeys(): AsyncGenerator<BenchRecord> {
     const keys = this.#context.quick ? KEYS_QUICK : KEYS;
-    for (
-      const [who, few, text] of [
-        ["nobody", "an empty index", "an update that nobody matches"],
-        ["one", "one key of one consumer", "an update that one matches"],
-      ] as const
-    ) {
+    for (const { matches, text } of KEY_CASES) {
       for (const api of ["many", "batch", "one"] as const) {
-        this.#context.note(`fanout: ${text}, ${APIS[api]}`);
-        const args = ["fanout-index", keys, KEYS_CONSUMERS, who, api, this.#runs];
-        const { fewNs, allNs } = await this.#run<IndexResult>(args);
-        const base = recordFromRuns(`fanout ${text}, ${APIS[api]}, ${few}`, "ns", fewNs);
-        yield base;
-        const name = `fanout ${text}, ${APIS[api]}, ${keys} keys of ${KEYS_CONSUMERS} consumers`;
-        yield compared(recordFromRuns(name, "ns", allNs), base);
-        yield recordFromRuns(`${name}, difference`, "ns", allNs.map((ns, i) => ns - fewNs[i]!));
+        for (const tracked of matches ? [0, TRACKED] : [0]) {
+          const what = tracked === 0 ? text : `${text} and that is remembered`;
+          this.#context.note(`fanout: ${what}, ${APIS[api]}`);
+          const args = ["fanout-index", keys, KEYS_CONSUMERS, matches ? "one" : "nobody", api, tracked, this.#runs];
+          const { fewNs, allNs } = await this.#run<IndexResult>(args);
+          const few = matches ? "one key of one consumer" : "an empty index";
+          const base = recordFromRuns(`fanout ${what}, ${APIS[api]}, ${few}`, "ns", fewNs);
+          yield base;
+          const name = `fanout ${what}, ${APIS[api]}, ${keys} keys of ${KEYS_CONSUMERS} consumers`;
+          yield compared(recordFromRuns(name, "ns", allNs), base);
+          yield recordFromRuns(`${name}, difference`, "ns", allNs.map((ns, i) => ns - fewNs[i]!));
+        }
       }
     }
   }
@@ -265,6 +273,39 @@ async function* manyRecords(
   const name = `fanout ${MANY} consumers, 165 B, ${runtime}, end to end`;
   yield recordFromRuns(name, "ns", streamNs);
   yield recordFromRuns(`${name}, of what the slower side allows`, "", streamNs.map((ns) => slower / ns));
+}
+
+/** A million keys through the public API: the sender on one core; the consumers, on the other, look now and then. */
+async function* keyRecords(context: BenchContext, runtime: Runtime): AsyncGenerator<BenchRecord> {
+  const keys = context.quick ? KEYS_QUICK : KEYS;
+  const consumers = context.quick ? KEYS_CONSUMERS_QUICK : KEYS_CONSUMERS;
+  for (const { matches, text } of KEY_CASES) {
+    context.note(`fanout: ${text}, ${runtime}`);
+    await using workers = new Workers();
+    const scenes: readonly PublishScene[] = [{ consumers: 1, keys: 0, matches }, { consumers, keys, matches }];
+    const task: PublishCallsTask = {
+      path: join(context.directory, `keys-${runtime}-${matches ? "one" : "nobody"}.sock`),
+      bytes: BYTES,
+      ringBytes: HOT_RING,
+      batch: BATCH,
+      isSingle: false,
+      scenes,
+      runs: context.quick ? RUNS_QUICK : RUNS,
+    };
+    const [{ scenes: found }] = await Promise.all([
+      workers.start<PublishCallsResult>(runtime, "publish_calls.ts", task, 0),
+      workers.start(runtime, "publish_readers.ts", task, 1),
+    ]);
+    const [few, all] = [found[0]!.runs, found[1]!.runs];
+    const name = `fanout ${text}, ${runtime} publishBatch of ${BATCH}`;
+    const base = recordFromRuns(`${name}, one key of one consumer`, "ns", few);
+    yield base;
+    const many = `${name}, ${keys} keys of ${consumers} consumers`;
+    yield compared(recordFromRuns(many, "ns", all), base);
+    yield recordFromRuns(`${many}, difference`, "ns", all.map((ns, i) => ns - few[i]!));
+    const { firstLap } = found[1]!;
+    if (firstLap.length > 0) yield recordFromRuns(`${many}, first lap of the rings`, "ns", firstLap);
+  }
 }
 
 async function* crateRecords(context: BenchContext, ours: BenchRecord | undefined): AsyncGenerator<BenchRecord> {

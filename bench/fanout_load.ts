@@ -1,7 +1,8 @@
 /**
  * Question: what does a firehose cost a sender and consumers that park, does a burst get lost, and how much memory does an
  * idle consumer take? Unit: parts of a core in %, µs, ns per update, KiB.
- * Rival: the kernel's own wake-ups of the same run, through a socket pair, without a runtime.
+ * Rivals: the kernel's own wake-ups of the same run, through a socket pair, without a runtime; and as many processes of the
+ * same runtime, woken by a plain Unix socket each.
  * The sender has the first core, all consumers share the second.
  *
  * @module
@@ -13,10 +14,19 @@ import { floorProgram } from "./native_programs.ts";
 import { percentilesOf } from "./percentiles.ts";
 import { type BenchRecord, compared, recordFromRuns } from "./record.ts";
 import { type Runtime, RUNTIMES, Workers } from "./worker.ts";
-import type { IdleResult, IdleTask, LoadConsumerResult, LoadSenderResult, LoadTask } from "./workers/load_task.ts";
+import {
+  type IdleResult,
+  type IdleTask,
+  type LoadConsumerResult,
+  type LoadSenderResult,
+  type LoadSocketsResult,
+  type LoadTask,
+  WARM_UP_SECONDS,
+} from "./workers/load_task.ts";
 
 const ROUNDS = 3;
-const SECONDS = 5;
+/** Of a stream. */
+const SECONDS = 5 + WARM_UP_SECONDS;
 const IDLE_CONSUMERS = 1024;
 const IDLE_PROCESSES = 8;
 const IDLE_CONSUMERS_QUICK = 64;
@@ -75,6 +85,32 @@ async function rounds(
   return found;
 }
 
+const FIREHOSE = { perSecond: 25_000, seconds: SECONDS, consumers: 10, mix: "7.3 KB", wanted: 10, burst: 0 } as const;
+
+/** The same updates' times alone, to as many processes of that runtime. */
+async function* sockets(context: BenchContext, runtime: Runtime): AsyncGenerator<BenchRecord, BenchRecord> {
+  const name = `load as many sockets without content, ${runtime}`;
+  const found: LoadSocketsResult[] = [];
+  for (let round = 0; round < (context.quick ? 1 : ROUNDS); round++) {
+    context.note(`load: ${name}, round ${round + 1}`);
+    await using workers = new Workers();
+    const task: LoadTask = { path: join(context.directory, `sockets-${runtime}-${round}.sock`), ...FIREHOSE };
+    const [, ...receivers] = await Promise.all([
+      workers.start(runtime, "load_sockets.ts", { ...task, role: "send" }, 0),
+      ...Array.from(
+        { length: task.consumers },
+        () => workers.start<LoadSocketsResult>(runtime, "load_sockets.ts", { ...task, role: "receive" }, 1),
+      ),
+    ]);
+    found.push(...receivers);
+  }
+  yield recordFromRuns(`${name}, p50`, "µs", found.map(({ p50 }) => p50));
+  const p99 = recordFromRuns(`${name}, p99`, "µs", found.map(({ p99 }) => p99));
+  yield p99;
+  yield recordFromRuns(`${name}, p99 of the first ${WARM_UP_SECONDS} s`, "µs", found.map(({ firstP99 }) => firstP99));
+  return p99;
+}
+
 /** 25,000 a second of the mean of the accounts that bots want; each of ten consumers wants 1 % of them. */
 async function* firehose(
   context: BenchContext,
@@ -82,14 +118,18 @@ async function* firehose(
   floor: BenchRecord | undefined,
 ): AsyncGenerator<BenchRecord> {
   const name = `load firehose 25 k/s of 7.3 KB, 10 consumers of 1 %, ${runtime}`;
-  const task = { perSecond: 25_000, seconds: SECONDS, consumers: 10, mix: "7.3 KB", wanted: 10, burst: 0 } as const;
-  const found = await rounds(context, runtime, name, task);
+  const sameRuntime = yield* sockets(context, runtime);
+  const found = await rounds(context, runtime, name, FIREHOSE);
   const consumers = found.flatMap(({ consumers }) => consumers);
   yield recordFromRuns(`${name}, sender's load`, "%", found.map(({ sender }) => 100 * sender.load));
   yield recordFromRuns(`${name}, sender's publishing`, "ns", found.map(({ sender }) => sender.publishNs));
   yield recordFromRuns(`${name}, a consumer's load`, "%", consumers.map(({ load }) => 100 * load));
   yield recordFromRuns(`${name}, p50`, "µs", consumers.map(({ p50 }) => p50));
-  yield compared(recordFromRuns(`${name}, p99`, "µs", consumers.map(({ p99 }) => p99)), floor);
+  const p99 = consumers.map(({ p99 }) => p99);
+  yield compared(recordFromRuns(`${name}, p99`, "µs", p99), floor);
+  yield compared(recordFromRuns(`${name}, p99 beside sockets`, "µs", p99), sameRuntime);
+  const first = consumers.map(({ firstP99 }) => firstP99);
+  yield recordFromRuns(`${name}, p99 of the first ${WARM_UP_SECONDS} s`, "µs", first);
   yield recordFromRuns(`${name}, lost`, "updates", found.map(lostOf));
 }
 

@@ -11,6 +11,7 @@ import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import type { Bench, BenchContext } from "./bench.ts";
+import { consumerCosts } from "./consumer_costs.ts";
 import { fanout } from "./fanout.ts";
 import { fanoutLoad } from "./fanout_load.ts";
 import { ffiCall } from "./ffi_call.ts";
@@ -24,8 +25,20 @@ import { ringLatency } from "./ring_latency.ts";
 import { ringThroughput } from "./ring_throughput.ts";
 import { v9Ring } from "./v9_ring.ts";
 import { killAll } from "./worker.ts";
+import { yellowstone } from "./yellowstone.ts";
 
-const BENCHES: readonly Bench[] = [ringThroughput, ringLatency, handshake, ffiCall, fanout, fanoutLoad, peers, v9Ring];
+const BENCHES: readonly Bench[] = [
+  ringThroughput,
+  ringLatency,
+  handshake,
+  ffiCall,
+  fanout,
+  fanoutLoad,
+  peers,
+  v9Ring,
+  consumerCosts,
+  yellowstone,
+];
 
 const USAGE = `Usage: ./dev bench [name ...] [--quick] [--json]
 

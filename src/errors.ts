@@ -32,6 +32,15 @@ export const ERRORS = {
     "Others may write to the socket's directory and replace the socket",
     "use a private directory, or one with the sticky bit such as /tmp",
   ],
+  TAKEOVER_REFUSED: [
+    "The sender at the path does not hand it over",
+    "see the message; or stop that sender first, and start without takeover",
+  ],
+  TAKEOVER_FAILED: [
+    "Taking the path over came to no end",
+    "see the message: the old sender goes on unless it says that it has handed over; try again, with more time " +
+    "(takeoverTimeoutMs), or with larger rings at the old sender if this one was too slow for it",
+  ],
   SENDER_CONGESTED: [
     "A consumer that may stop the sender has no room",
     'await sender.drained(), then go on; or do not permit the policy "block" (option policies)',
@@ -43,7 +52,10 @@ export const ERRORS = {
     "attach in a Worker of the process that made it, load the same library file in both, and do without Workers on musl, " +
     "where each has a copy of its own",
   ],
-  CONNECT_NO_SENDER: ["No sender listens at the path", "start the sender first, or check the path"],
+  CONNECT_NO_SENDER: [
+    "No sender listens at the path",
+    "start the sender first, check the path, or wait for it by waitForSenderMs",
+  ],
   CONNECT_REFUSED: ["The sender refused the connection", "see the message: it is the sender's own"],
   CONNECT_TIMEOUT: ["The sender did not answer in time", "check that its event loop runs, or raise connectTimeoutMs"],
   CONNECT_PROTOCOL: [
@@ -55,13 +67,23 @@ export const ERRORS = {
     "The sender is another user's, who may publish anything",
     "name the uid in the consumer's option uids if it is to be trusted",
   ],
-  CONNECTION_LOST: ["The connection ended without a goodbye of ours", "see the error's reason; connect again"],
+  CONNECTION_LOST: [
+    "The connection ended without a goodbye of ours",
+    "see the error's reason, and its cause if there is one; connect again, or leave that to the option reconnect",
+  ],
   CONSUMER_CLOSED: ["The consumer is closed", "create a new one with setupConsumer"],
   CONSUMER_BUSY: [
     "The consumer was read while it was being read",
     "use one reader at a time, and no poll inside a handler",
   ],
-  SUBSCRIBE_REFUSED: ["The sender refused the subscription", "see the message: it is the sender's own"],
+  CACHE_NO_STATE: [
+    "The cache can't have what was before it, since nobody sends it",
+    "give the sender the option state, and leave out state: false of the filters; or do without `ready`",
+  ],
+  SUBSCRIBE_REFUSED: [
+    "The sender refused the subscription",
+    "see the message: it is the sender's own",
+  ],
   RING_PEER_CORRUPT: ["The other side wrote nonsense into shared memory", "restart it: it is buggy or hostile"],
   REGION_REFUSED: ["What the sender handed over is not what it must be", "restart the sender: it is buggy or hostile"],
   LINK_PROTOCOL: ["The other side broke the link's protocol", "restart it: it is buggy or hostile"],
@@ -85,9 +107,56 @@ export const ERRORS = {
     "The bytes do not decode",
     "check that they are whole: something was cut off, or is not what it should be",
   ],
+  STAT_UNAVAILABLE: [
+    "The sender's stat page can't be read",
+    "see the message; it needs Linux, the sender's user, its /proc, and the same version of the library",
+  ],
+  RECORDING_NOT_FOUND: ["There is no recording", "check the path: it is the directory that a recorder was given"],
+  RECORDING_BUSY: ["Another recorder writes into the directory", "stop it, or take another directory"],
+  RECORDING_CORRUPT: [
+    "A file of the recording is damaged",
+    "what came before it is good; take the segments behind it by a range of slots, or the file from a backup",
+  ],
+  RECORDING_VERSION: [
+    "The file is no recording, or one of another version of the library",
+    "replay it by the version that made it",
+  ],
+  READER_ONLY: [
+    "A Worker's reader can't ask the sender",
+    "subscribe, set filters and ping by the consumer whose share() it is, on its own thread",
+  ],
+  KIT_UNSUPPORTED: [
+    "A local feed has no such subscription",
+    "see the message: ask for it in another way, or have a node's RPC answer it",
+  ],
+  KIT_QUEUE_FULL: [
+    "The loop over a subscription reads more slowly than notifications come",
+    'read faster, raise queueMax, or set whenFull to "conflate" where only the newest matters',
+  ],
+  KIT_COMMITMENT_LATE: [
+    "Notifications waited for their slot's commitment longer than there is room",
+    "check that the sender publishes the statuses confirmed and finalized; raise holdBytes or holdSlots; or ask for less",
+  ],
+  SOURCE_FULL: [
+    "More has been put into a source than it keeps",
+    "feed a sender from it, and await drained() now and then",
+  ],
+  SOURCE_LOST: [
+    "The connection to the source ended, or nothing came over it for too long",
+    "see the message for what it said; the source connects again by itself",
+  ],
+  SOURCE_NEEDS_KIT: ["The RPC source needs @solana/kit, which does not load", "install @solana/kit >= 7 < 9"],
+  SOURCE_REFUSED: [
+    "The source's server does not take what it is asked for",
+    "see the message: check endpoint, token, and the provider's limits on filters",
+  ],
+  SOURCE_PROTOCOL: [
+    "The source's server sent what its protocol does not have",
+    "check that the endpoint is one of this protocol; else report it to whoever runs it",
+  ],
   MEMORY_LIMIT: [
-    "The regions of all connections would exceed the limit",
-    "raise memoryMaxBytes, or lower ringCapacityBytes",
+    "The system has no memory for it",
+    "give the host or container more; or lower poolBytes, state.maxBytes, history.bytes or ringCapacityBytes",
   ],
   SYSTEM: ["The operating system refused", "see the message for what and why"],
   INVARIANT: ["A promise of the library is broken", "this is a bug: please report it with the message"],
@@ -153,6 +222,10 @@ export function isQlasterError(value: unknown, code?: QlasterErrorCode): value i
 const CODE_OF_STATUS: Partial<Record<number, QlasterErrorCode>> = {
   [Status.peerCorrupt]: "RING_PEER_CORRUPT",
   [Status.filtersLimit]: "SUBSCRIBE_REFUSED",
+  [Status.filterKeysLimit]: "SUBSCRIBE_REFUSED",
+  [Status.keysLimit]: "SUBSCRIBE_REFUSED",
+  [Status.setsLimit]: "SUBSCRIBE_REFUSED",
+  [Status.requestsLimit]: "SUBSCRIBE_REFUSED",
   [Status.badMagic]: "REGION_REFUSED",
   [Status.badVersion]: "REGION_REFUSED",
   [Status.badSize]: "REGION_REFUSED",

@@ -87,6 +87,17 @@ export interface AccountUpdate {
   readonly sourceEpoch?: number;
 }
 
+/**
+ * The addresses that a transaction loads from lookup tables, in the order of its indices: behind the message's own keys
+ * come the writable ones, then the others. The same shape as `meta.loadedAddresses` of the RPC, and of kit.
+ */
+export interface LoadedAddresses<Key extends AddressLike = AddressLike> {
+  /** Those that it may write to. */
+  readonly writable: readonly Key[];
+  /** Those that it only reads. */
+  readonly readonly: readonly Key[];
+}
+
 /** One executed transaction. */
 export interface TransactionUpdate {
   /** Tells the updates apart. */
@@ -101,6 +112,11 @@ export interface TransactionUpdate {
   readonly message: ReadonlyUint8Array;
   /** Anything the source adds (status, logs, …), opaque here. Copied before `publish…` returns. */
   readonly meta?: ReadonlyUint8Array | undefined;
+  /**
+   * What it loaded from lookup tables, at most 256 addresses, where the source knows it (`meta.loadedAddresses` of the
+   * RPC). Filters of transactions find it by these as by the keys in its message. Default none.
+   */
+  readonly loadedAddresses?: LoadedAddresses | undefined;
   /** Whether it is a vote. Default false. */
   readonly vote?: boolean;
   /** Whether it failed. Default false. */
@@ -141,8 +157,8 @@ export interface SlotCounts {
   /** Transactions, likewise. */
   readonly transactionsPublished: number;
   /**
-   * Accounts of the slot that matched this connection's filters and were not written for it. What it skipped by the
-   * policy "drop-oldest" is not among them: `lost` of the updates counts that.
+   * Accounts of the slot that matched this connection's filters and did not come before this: not written for it, or
+   * skipped by it (policy "drop-oldest").
    */
   readonly accountsLost: number;
   /** Transactions, likewise. */
@@ -182,13 +198,22 @@ export interface Subscription {
   readonly owners?: Iterable<AddressLike>;
   /** All transactions. Once asked for, it stays until `unsubscribe`. Default false. */
   readonly transactions?: boolean;
+  /**
+   * Send what you have of these accounts first: updates with `isState`, and behind the last of them one of the kind
+   * "snapshot-complete". Of a sender that keeps none (its option `state`), that comes at once and knows nothing. Default
+   * false.
+   */
+  readonly state?: boolean;
 }
 
 /** The sender's answer to a subscription. */
 export interface SubscriptionAck {
-  /** Counts the edits of this connection's filters: the first is 1. A long list of keys counts more than once. */
+  /**
+   * Counts the edits of this consumer's filters: the first is 1. A long list of keys counts more than once, and so do filters
+   * that are set again after a reconnect.
+   */
   readonly generation: number;
-  /** The filter holds for every update with a greater sequence. */
+  /** The filter holds for every update with a greater sequence, in the order of the sender that has answered. */
   readonly sequence: bigint;
 }
 
@@ -198,6 +223,8 @@ export type EndReason =
   | "closed"
   /** The sender called `close()`. */
   | "sender-closed"
+  /** Another sender has taken the path over, and goes on with the same order of updates. */
+  | "handed-over"
   /** The sender's process is gone without a goodbye. */
   | "sender-gone"
   /** The consumer called `close()`. */
@@ -251,12 +278,39 @@ export interface ConsumerInfo {
   readonly poolBytes: number;
   /** Frames handed to this connection. */
   readonly frames: number;
-  /** Matching updates that were not written for it; what it skipped by "drop-oldest" is not among them. */
+  /** Matching updates that it did not get: not written for it, or, by its own word, skipped by "drop-oldest". */
   readonly lost: number;
   /** Those of them that a newer value of the same account replaced. */
   readonly conflated: number;
+  /** All of them by reason. */
+  readonly losses: LossCounts;
   /** Whether it sleeps until the next frame. */
   readonly parked: boolean;
+}
+
+/**
+ * Matching updates that consumers did not get, by reason. `skipped` is consumers' own word, and theirs once they read on; the
+ * rest the sender counts itself.
+ */
+export interface LossCounts {
+  /** A newer version of the account took its place: the policy "conflate". The `conflated` of elsewhere. */
+  readonly replaced: number;
+  /** Jumped over to the newest: the policy "drop-oldest". */
+  readonly skipped: number;
+  /** The ring had no room: `ringCapacityBytes`, or a faster consumer. */
+  readonly ringFull: number;
+  /** Unread payloads of one consumer were a quarter of the pool: `poolBytes`, or a faster consumer. */
+  readonly poolShare: number;
+  /** The pool had no room for the payload, and the ring none for a copy: `poolBytes`. */
+  readonly poolFull: number;
+  /** What waits at the sender for one consumer had reached its bound: `queueMaxBytes`, and the consumer's `queueBytes`. */
+  readonly queueFull: number;
+  /** It can never fit the ring, or what may wait for it: `ringCapacityBytes`. */
+  readonly tooLarge: number;
+  /** The system had no memory for what waits. */
+  readonly noMemory: number;
+  /** It waited for room until the connection's end. */
+  readonly ended: number;
 }
 
 /** Each accepted subscription request, and when it came (what the original forwards to the application). */

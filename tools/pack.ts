@@ -31,7 +31,14 @@ rmSync(packed);
 const own = manifestIn(root);
 const emitted = manifestIn(folder);
 for (const field of ["private", "scripts", "devDependencies", "files"]) delete own[field];
-const manifest = { ...own, exports: emitted.exports, main: emitted.main, types: emitted.types };
+// What `bunx` runs. A file of its own: of JSR's there is none that may begin with a line for the shell.
+writeFileSync(
+  join(folder, "qlaster.mjs"),
+  '#!/usr/bin/env bun\nimport process from "node:process";\nimport { main } from "./src/cli/mod.js";\nprocess.exit(await main());\n',
+  { mode: 0o755 },
+);
+const bin = { qlaster: "./qlaster.mjs" };
+const manifest = { ...own, exports: emitted.exports, main: emitted.main, types: emitted.types, bin };
 writeFileSync(join(folder, "package.json"), `${JSON.stringify(manifest, undefined, 2)}\n`);
 run(bun, ["pm", "pack", "--quiet", "--ignore-scripts", "--destination", out], folder);
 

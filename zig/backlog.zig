@@ -1,5 +1,6 @@
 //! backlog.zig: frames of one connection that wait, at the sender, for room in its ring: in order, bounded in bytes. With
-//! a key, a newer frame takes the place of an older one, at the end of the order (the policy `conflate`).
+//! a key, a newer frame takes the place of an older one, at the end of the order (the policy `conflate`), unless `keep` says
+//! that this one has to be seen.
 //! May touch: its own memory, which nobody shares. May not touch: rings, counts: who asks decides what a loss is.
 //! Why a log and not a list: frames are copied once, next to each other. What was replaced stays as a hole until the log
 //! is full of holes; then what lives is moved together. A hole is moved past at most once, a frame moves O(1) times for
@@ -120,6 +121,14 @@ pub const Backlog = struct {
         backlog.end += size;
         backlog.count += 1;
         return outcome;
+    }
+
+    /// The frame that waits under this key stays, whatever comes under it.
+    pub fn keep(backlog: *Backlog, key: *const Key) void {
+        if (backlog.count == 0) return;
+        const position = backlog.find(key) orelse return;
+        backlog.erase(key);
+        backlog.at(position).state = .plain;
     }
 
     /// The frame that has waited longest. Valid until the next push or pop.
@@ -287,6 +296,23 @@ test "full is full, and changes nothing; what is too large never fits" {
     backlog.pop();
     try testing.expectEqual(Outcome{ .replaced = 9 }, try backlog.push(&testKey(1), &head, &.{&tail}, 0, 9));
     try testing.expectEqual(2, backlog.count);
+}
+
+test "a frame that is kept is replaced by nothing; what comes under its key is behind it, and is replaced as ever" {
+    var backlog: Backlog = .init(4096, @splat(1));
+    defer backlog.deinit();
+    const head: [8]u8 align(8) = "headhead".*;
+    backlog.keep(&testKey(1)); // nothing waits yet
+    _ = try backlog.push(&testKey(1), &head, &.{"a"}, 1, 0);
+    backlog.keep(&testKey(2));
+    backlog.keep(&testKey(1));
+    try testing.expectEqual(.queued, try backlog.push(&testKey(1), &head, &.{"b"}, 1, 71));
+    try testing.expectEqual(Outcome{ .replaced = 71 }, try backlog.push(&testKey(1), &head, &.{"c"}, 1, 72));
+    for ([_][]const u8{ "a", "c" }) |expected| {
+        try testing.expectEqualStrings(expected, backlog.front().?.tail);
+        backlog.pop();
+    }
+    try testing.expect(backlog.isEmpty());
 }
 
 test "random pushes and pops agree with a plain list" {

@@ -6,7 +6,10 @@ const layout = @import("layout.zig");
 const platform = @import("platform/mod.zig");
 const region = @import("region.zig");
 const ring = @import("ring.zig");
+const stat_page = @import("stat_page.zig");
+const put = stat_page.put;
 const Lock = @import("lock.zig").Lock;
+const SlotCounts = @import("slot_counts.zig").SlotCounts;
 const Wake = @import("wake.zig").Wake;
 const Code = platform.Code;
 const assert = std.debug.assert;
@@ -125,6 +128,31 @@ pub const ConsumerEnd = struct {
         return 0;
     }
 
+    /// It may be made to skip frames: what they were will be counted. 0, or why not.
+    pub fn prepareToSkip(end: *ConsumerEnd) Code {
+        if (end.ring.skipped != null) return 0;
+        const memory = platform.pages(@sizeOf(SlotCounts));
+        if (memory.code < 0) return memory.code;
+        const counts: *SlotCounts = @ptrFromInt(memory.address);
+        counts.clear();
+        end.ring.skipped = counts;
+        return 0;
+    }
+
+    /// Notes in our page what was handed out, for the sender's stat page: how much, what was lost, how old the oldest was.
+    pub fn report(end: *ConsumerEnd, records: []const layout.PollRecord) void {
+        const page = &end.regions.page().read;
+        var lost: u64 = 0;
+        for (records) |record| lost += record.lost;
+        put(&page.frames, page.frames +% records.len);
+        if (lost > 0) put(&page.lost, page.lost +% lost);
+        put(&page.polls, page.polls +% 1);
+        const oldest_ns = end.ring.publishNs(records[0]);
+        put(&page.publish_ns, end.ring.publishNs(records[records.len - 1]));
+        const bucket = &page.latency[stat_page.bucketOf(platform.realtimeNs() -| oldest_ns)];
+        put(bucket, bucket.* +% 1);
+    }
+
     /// Tells the sender that there is room, if it waits for some. Call after a release.
     pub fn notifyIfAwaited(end: *ConsumerEnd) void {
         const wake = end.wake orelse return;
@@ -133,7 +161,17 @@ pub const ConsumerEnd = struct {
 
     /// Waits for a frame without giving up the thread, for at most `budget_us`. 1: there is one; 0: not yet.
     pub fn spin(end: *ConsumerEnd, budget_us: u32) Code {
+        const page = &end.regions.page().read;
+        put(&page.spins, page.spins +% 1);
         return spinOn(&end.ring, budget_us);
+    }
+
+    /// Whether it may sleep: a byte will come.
+    pub fn park(end: *ConsumerEnd) bool {
+        if (!end.ring.park()) return false;
+        const page = &end.regions.page().read;
+        put(&page.parks, page.parks +% 1);
+        return true;
     }
 
     pub fn info(end: *ConsumerEnd, out: *layout.RingInfo) Code {
@@ -164,6 +202,7 @@ pub const ConsumerEnd = struct {
 
     pub fn destroy(end: *ConsumerEnd) void {
         if (end.wake) |wake| wake.destroy();
+        if (end.ring.skipped) |counts| platform.unmap(@intFromPtr(counts), @sizeOf(SlotCounts));
         end.regions.unmap();
     }
 };

@@ -5,6 +5,7 @@
 //! remembered in a small cache of transitions. All growth is one set at a time: there is nothing to rehash.
 
 const std = @import("std");
+const layout = @import("layout.zig");
 const Pages = @import("span.zig").Pages;
 const Span = @import("span.zig").Span;
 const sipHash13 = @import("key_table.zig").sipHash13;
@@ -12,7 +13,7 @@ const assert = std.debug.assert;
 
 /// Twice the consumers of a sender, so that a consumer's filter can be replaced: the new one is put together under
 /// another id while the old one is swept away.
-pub const consumer_count_max = 2048;
+pub const consumer_count_max = layout.filters_max;
 pub const Consumers = std.StaticBitSet(consumer_count_max);
 
 pub const SetId = u32;

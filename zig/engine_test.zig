@@ -1,11 +1,13 @@
 //! engine_test.zig: the fan-out with real rings, consumers read in the same process.
 
 const std = @import("std");
+const builtin = @import("builtin");
 const layout = @import("layout.zig");
 const handles = @import("handles.zig");
 const connection = @import("connection.zig");
 const region = @import("region.zig");
 const ring = @import("ring.zig");
+const snapshots = @import("snapshots.zig");
 const Engine = @import("engine.zig").Engine;
 const testing = std.testing;
 
@@ -23,6 +25,12 @@ const Account = extern struct { header: layout.FrameHeader, body: layout.Account
 const Transaction = extern struct { header: layout.FrameHeader, body: layout.TransactionBody };
 const Slot = extern struct { header: layout.FrameHeader, body: layout.SlotBody };
 
+fn sum(counts: *const [layout.loss_reasons]f64) f64 {
+    var total: f64 = 0;
+    for (counts) |count| total += count;
+    return total;
+}
+
 const Scene = struct {
     engine: *Engine,
     consumers: [4]Reader = undefined,
@@ -35,6 +43,15 @@ const Scene = struct {
     const keys_per_consumer_max = 5_000;
 
     fn init() !Scene {
+        return .initWith(0);
+    }
+
+    fn initWith(state_bytes: usize) !Scene {
+        return .initWithHistory(state_bytes, 0);
+    }
+
+    /// With a history the state keeps all accounts: nobody is there yet who asks for them.
+    fn initWithHistory(state_bytes: usize, history_bytes: usize) !Scene {
         return .{ .engine = try Engine.create(.{
             .seed = .{ 1, 2 },
             .keys_max = 10_000,
@@ -43,6 +60,9 @@ const Scene = struct {
             .pool_threshold = threshold,
             .tracked_max = 1000,
             .guard = .drop,
+            .state_bytes = state_bytes,
+            .state_keeps_all = history_bytes > 0,
+            .history_bytes = history_bytes,
         }) };
     }
 
@@ -59,6 +79,10 @@ const Scene = struct {
     }
 
     fn connectWith(scene: *Scene, policy: layout.Policy, transactions: layout.Policy, backlog_bytes: u32) !*Reader {
+        return scene.resumeWith(policy, transactions, backlog_bytes, null);
+    }
+
+    fn resumeWith(scene: *Scene, policy: layout.Policy, transactions: layout.Policy, backlog_bytes: u32, after: ?u64) !*Reader {
         const reader = &scene.consumers[scene.count];
         var passed: [2]i32 = undefined;
         var producer: connection.ProducerEnd = undefined;
@@ -69,6 +93,7 @@ const Scene = struct {
             .connection_id = 1,
         }, &passed, &producer));
         try testing.expectEqual(0, connection.ConsumerEnd.join(passed[0], passed[1], .{ .fd = scene.engine.poolDescriptor(), .size = pool_bytes }, capacity, region.uid_any, &reader.end));
+        try testing.expectEqual(0, reader.end.prepareToSkip());
         reader.producer = handles.add(.{ .producer = producer }).?;
         const id = scene.engine.add(reader.producer, .{
             .policy = policy,
@@ -77,6 +102,7 @@ const Scene = struct {
             .backlog_bytes = backlog_bytes,
             .pool_bytes = pool_bytes / 4,
             .seed = @splat(5),
+            .resume_after = after,
         });
         try testing.expect(id >= 0);
         reader.id = @intCast(id);
@@ -100,6 +126,12 @@ const Scene = struct {
         });
     }
 
+    /// Goes on with all that waits for nothing but time, however little of it there was for each turn.
+    fn pumpAll(scene: *Scene) void {
+        scene.engine.pumpOn();
+        while (scene.engine.has_work) scene.engine.pumpOn();
+    }
+
     fn account(scene: *Scene, pubkey: u32, owner: u32, slot: u64, data: []const u8) i32 {
         var head = std.mem.zeroes(Account);
         head.header.kind = @backingInt(layout.FrameKind.account);
@@ -110,6 +142,37 @@ const Scene = struct {
         return scene.engine.publish(std.mem.asBytes(&head), data, false);
     }
 
+    fn accountIn(scene: *Scene, pubkey: u32, slot: u64, bank: u64) i32 {
+        var head = std.mem.zeroes(Account);
+        head.header.kind = @backingInt(layout.FrameKind.account);
+        head.body.pubkey = key(pubkey);
+        head.body.slot = slot;
+        head.body.bank_id = bank;
+        return scene.engine.publish(std.mem.asBytes(&head), "", false);
+    }
+
+    /// Updates that a consumer did not get, by reason; and all of them.
+    fn lostBy(scene: *Scene, reader: *const Reader, reason: layout.LossReason) f64 {
+        var info: layout.FanoutConsumerInfo = undefined;
+        _ = scene.engine.consumerInfo(reader.id, &info);
+        return info.lost_by[@backingInt(reason)];
+    }
+
+    fn lostInAll(scene: *Scene, reader: *const Reader) f64 {
+        var info: layout.FanoutConsumerInfo = undefined;
+        _ = scene.engine.consumerInfo(reader.id, &info);
+        return sum(&info.lost_by);
+    }
+
+    fn bankDies(scene: *Scene, slot: u64, bank: u64) i32 {
+        var head = std.mem.zeroes(Slot);
+        head.header.kind = @backingInt(layout.FrameKind.slot);
+        head.body.slot = slot;
+        head.body.bank_id = bank;
+        head.body.status = 6;
+        return scene.engine.publish(std.mem.asBytes(&head), "", false);
+    }
+
     fn slotFrame(scene: *Scene, number: u64, status: u32) i32 {
         var head = std.mem.zeroes(Slot);
         head.header.kind = @backingInt(layout.FrameKind.slot);
@@ -118,7 +181,7 @@ const Scene = struct {
         return scene.engine.publish(std.mem.asBytes(&head), "", false);
     }
 
-    const Seen = struct { kind: layout.FrameKind, sequence: u64, mask: u64, lost: u32, conflated: u32, slot: u64, first_byte: u8, accounts_lost: u64 };
+    const Seen = struct { kind: layout.FrameKind, sequence: u64, flags: u16, mask: u64, lost: u32, conflated: u32, slot: u64, bank: u64, account: u32, first_byte: u8, accounts_lost: u64 };
 
     /// The next frame, released at once; null if there is none.
     fn read(scene: *Scene, reader: *Reader) !?Seen {
@@ -136,19 +199,35 @@ const Scene = struct {
         var seen: Seen = .{
             .kind = @fromBackingInt(@intCast(record.kind)),
             .sequence = header.sequence,
+            .flags = header.flags,
             .mask = header.filter_mask,
             .lost = record.lost,
             .conflated = header.conflated,
             .slot = 0,
-            .first_byte = if (record.payload_length > 0) data[record.payload_offset] else 0,
+            .bank = 0,
+            .account = 0,
+            .first_byte = if (record.payload_length > 0 and record.kind == @backingInt(layout.FrameKind.account)) data[record.payload_offset] else 0,
             .accounts_lost = 0,
         };
         switch (seen.kind) {
-            .account => seen.slot = @as(*const layout.AccountBody, @ptrCast(@alignCast(body))).slot,
+            .account => {
+                const account_body: *const layout.AccountBody = @ptrCast(@alignCast(body));
+                seen.slot = account_body.slot;
+                seen.bank = account_body.bank_id;
+                seen.account = std.mem.readInt(u32, account_body.pubkey[0..4], .little);
+            },
+            .withdrawn => {
+                const gone: *const layout.LeftBody = @ptrCast(@alignCast(body));
+                seen.account = std.mem.readInt(u32, gone.pubkey[0..4], .little);
+            },
+            .rollback => {
+                const dead: *const layout.RollbackBody = @ptrCast(@alignCast(body));
+                seen.bank = dead.bank_id;
+            },
             .slot => {
                 const slot: *const layout.SlotBody = @ptrCast(@alignCast(body));
                 seen.slot = slot.slot;
-                seen.accounts_lost = slot.accounts_lost;
+                seen.accounts_lost = slot.accounts_lost + record.payload_length;
             },
             else => {},
         }
@@ -281,24 +360,114 @@ test "drop-newest: what does not fit is lost, counted, and said by the next fram
     try testing.expectEqual(0, (try scene.read(reader)).?.lost);
 }
 
+test "a loss has a reason: the ring, the share of the pool, the pool, the queue, or that it can never fit" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const small: [1000]u8 = @splat(1); // below the pool's threshold
+    const large: [30_000]u8 = @splat(2);
+    const huge: [300_000]u8 = @splat(3);
+    const first = try scene.connect(.drop_newest);
+    try scene.subscribe(first, &.{key(1)}, &.{});
+    while (scene.account(1, 1, 7, &small) == 1) {}
+    try testing.expectEqual(1, scene.lostBy(first, .ring_full));
+    scene.engine.remove(first.id, true);
+
+    const second = try scene.connect(.drop_newest);
+    try scene.subscribe(second, &.{key(2)}, &.{});
+    while (scene.account(2, 1, 7, &large) == 1) {}
+    try testing.expectEqual(1, scene.lostBy(second, .pool_share));
+    try testing.expectEqual(1, scene.lostInAll(second));
+
+    const third = try scene.connect(.drop_newest);
+    try scene.subscribe(third, &.{key(3)}, &.{});
+    const giant: [Scene.pool_bytes + 1]u8 = @splat(4);
+    _ = scene.account(3, 1, 7, &giant);
+    try testing.expectEqual(1, scene.lostBy(third, .too_large));
+
+    // Others hold the rest of the pool: what has no block there goes into the ring, and has no room there either.
+    const pool = &scene.engine.pool.?;
+    while (pool.alloc(16 * 1024)) |_| {}
+    while (scene.account(3, 1, 7, &large) == 1) {}
+    try testing.expectEqual(1, scene.lostBy(third, .pool_full));
+    _ = scene.account(3, 1, 7, &huge); // would fit the pool alone
+    try testing.expectEqual(2, scene.lostBy(third, .pool_full));
+    try testing.expectEqual(3, scene.lostInAll(third));
+
+    const fourth = try scene.connectWith(.conflate, .conflate, 4096);
+    try scene.subscribe(fourth, &.{}, &.{key(9)});
+    var published: u32 = 100;
+    while (scene.lostInAll(fourth) == 0) : (published += 1) _ = scene.account(published, 9, 7, &small);
+    try testing.expectEqual(1, scene.lostBy(fourth, .queue_full));
+    for (0..4) |_| _ = scene.account(5000, 9, 7, &small);
+    try testing.expectEqual(5, scene.lostBy(fourth, .queue_full));
+    var all: layout.FanoutInfo = undefined;
+    scene.engine.info(&all);
+    try testing.expectEqual(10, sum(&all.lost_by));
+}
+
 test "drop-oldest: a consumer that comes back gets the newest, and knows what it missed" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connectWith(.drop_oldest, .drop_oldest, 20 * 1024);
+    try scene.subscribe(reader, &.{ key(1), key(2) }, &.{});
+    const data: [1000]u8 = @splat(1);
+    for (0..200) |i| _ = if (i % 4 == 0) scene.account(2, 1, 8, &data) else scene.account(1, 1, 7, &data);
+    _ = scene.slotFrame(7, 0);
+    var total: u64 = 0;
+    var last: u64 = 0;
+    var first: u64 = 0;
+    var came: u64 = 0;
+    var came_of_slot: u64 = 0;
+    while (try scene.read(reader)) |frame| {
+        if (first == 0) first = frame.sequence;
+        total += 1 + frame.lost;
+        last = frame.sequence;
+        if (frame.kind == .account) came += 1;
+        if (frame.kind == .account and frame.slot == 7) came_of_slot += 1;
+        // What was skipped in the ring, and what was lost at the sender while newer ones waited.
+        if (frame.kind == .slot) try testing.expectEqual(150 - came_of_slot, frame.accounts_lost);
+    }
+    try testing.expectEqual(201, last);
+    try testing.expectEqual(201, total);
+    try testing.expect(first > 180);
+    // The sender knows it as well, since the consumer has read on.
+    try testing.expectEqual(200 - came, @as(u64, @intFromFloat(scene.lostInAll(reader))));
+    const skipped = scene.lostBy(reader, .skipped);
+    const queued = scene.lostBy(reader, .queue_full);
+    try testing.expect(skipped > 0 and queued > 0);
+    try testing.expectEqual(scene.lostInAll(reader), skipped + queued);
+    var all: layout.FanoutInfo = undefined;
+    scene.engine.info(&all);
+    try testing.expectEqual(scene.lostInAll(reader), sum(&all.lost_by));
+    scene.engine.remove(reader.id, true);
+    scene.engine.info(&all);
+    try testing.expectEqual(skipped, all.lost_by[@backingInt(layout.LossReason.skipped)]);
+    try testing.expectEqual(queued, all.lost_by[@backingInt(layout.LossReason.queue_full)]);
+}
+
+test "a sender without memory for what would wait loses that and says why, and goes on once there is some" {
+    if (builtin.os.tag != .linux) return error.SkipZigTest; // elsewhere the limit does not hold
     var scene: Scene = try .init();
     defer scene.deinit();
     const reader = try scene.connectWith(.drop_oldest, .drop_oldest, 20 * 1024);
     try scene.subscribe(reader, &.{key(1)}, &.{});
     const data: [1000]u8 = @splat(1);
-    for (0..200) |_| _ = scene.account(1, 1, 7, &data);
+    const limits = try std.posix.getrlimit(.AS);
+    try std.posix.setrlimit(.AS, .{ .cur = 0, .max = limits.max }); // no mapping more
+    const published = for (0..100) |i| {
+        if (scene.account(1, 1, 7, &data) < 0) break i;
+    } else 100;
+    try std.posix.setrlimit(.AS, limits);
+    try testing.expectEqual(100, published);
+    const lost = scene.lostBy(reader, .no_memory);
+    try testing.expect(lost > 0);
+    try testing.expectEqual(lost, scene.lostInAll(reader));
+    for (0..100) |_| _ = scene.account(1, 1, 8, &data);
+    try testing.expectEqual(lost, scene.lostBy(reader, .no_memory));
+    try testing.expect(scene.lostBy(reader, .queue_full) > 0); // so that now some wait
     var total: u64 = 0;
-    var last: u64 = 0;
-    var first: u64 = 0;
-    while (try scene.read(reader)) |frame| {
-        if (first == 0) first = frame.sequence;
-        total += 1 + frame.lost;
-        last = frame.sequence;
-    }
-    try testing.expectEqual(200, last);
+    while (try scene.read(reader)) |frame| total += 1 + frame.lost;
     try testing.expectEqual(200, total);
-    try testing.expect(first > 180);
 }
 
 test "conflate: the newest of each account comes, in the order of its last write; slots keep their place behind it" {
@@ -337,7 +506,39 @@ test "conflate: the newest of each account comes, in the order of its last write
     }
     try testing.expectEqual(filled + 22, total);
     try testing.expectEqual(19, conflated);
+    try testing.expectEqual(19, scene.lostBy(reader, .replaced));
+    try testing.expectEqual(19, scene.lostInAll(reader));
     try testing.expectEqual(null, try scene.read(reader));
+}
+
+test "conflate: nothing is replaced across a rollback, so that each version comes once and a step back is announced" {
+    var scene: Scene = try .initWith(8 << 20);
+    defer scene.deinit();
+    const reader = try scene.connect(.conflate);
+    try scene.subscribe(reader, &.{ key(1), key(2) }, &.{});
+    try testing.expectEqual(1, scene.accountIn(2, 8, 1));
+    try testing.expectEqual(8, (try scene.read(reader)).?.slot);
+    const data: [1000]u8 = @splat(1);
+    while (scene.account(1, 1, 7, &data) == 1) {}
+    _ = scene.accountIn(2, 10, 2);
+    _ = scene.bankDies(10, 2);
+    // Of another fork: newer than what holds, older than what was dead.
+    _ = scene.accountIn(2, 9, 3);
+    _ = scene.accountIn(2, 11, 4);
+    const expected = [_]struct { layout.FrameKind, u64, u16 }{
+        .{ .account, 10, 0 },
+        .{ .rollback, 0, 0 },
+        .{ .account, 8, layout.frame_flag_restored },
+        .{ .account, 11, 0 },
+    };
+    var found: usize = 0;
+    while (try scene.read(reader)) |seen| {
+        if (seen.kind == .account and seen.slot == 7) continue;
+        try testing.expect(found < expected.len);
+        try testing.expectEqual(expected[found], .{ seen.kind, seen.slot, seen.flags });
+        found += 1;
+    }
+    try testing.expectEqual(expected.len, found);
 }
 
 test "block: nothing is published while a blocking consumer has no room, and it says so" {
@@ -440,7 +641,7 @@ test "large payloads are written once, into the pool, and freed when the last co
         try reader.end.ring.release(record.ring_bytes);
     }
     try testing.expectEqual(used, pool.usedBytes());
-    _ = scene.engine.sweep();
+    _ = scene.engine.sweep(0);
     try testing.expectEqual(0, pool.usedBytes());
     // Nobody wants it: it is not written at all, or given back at once.
     try testing.expectEqual(0, scene.account(2, 1, 1, &data));
@@ -478,12 +679,12 @@ test "an evicted consumer's blocks are kept for a while; it can tell that they m
     scene.engine.remove(slow.id, false);
     try testing.expectEqual(used, pool.usedBytes());
     try testing.expect(!slow.end.ring.isRevoked());
-    try testing.expect(!scene.engine.sweep());
+    try testing.expect(!scene.engine.sweep(0));
     try testing.expect(!slow.end.ring.isRevoked());
     pool.expire(std.math.maxInt(u64)); // its time is over
     try testing.expect(slow.end.ring.isRevoked());
     try testing.expectEqual(0, pool.usedBytes());
-    try testing.expect(scene.engine.sweep());
+    try testing.expect(scene.engine.sweep(0));
 }
 
 test "evicted consumers' blocks are an eighth of the pool at most: who loses the first of them is told" {
@@ -500,7 +701,7 @@ test "evicted consumers' blocks are an eighth of the pool at most: who loses the
     try testing.expect(slow.end.ring.isRevoked());
     scene.engine.remove(slow.id, true); // its process is gone
     try testing.expectEqual(0, pool.usedBytes());
-    try testing.expect(scene.engine.sweep());
+    try testing.expect(scene.engine.sweep(0));
 }
 
 test "a pooled frame that points out of the pool is refused" {
@@ -639,6 +840,7 @@ test "a goodbye says how much waited and never came" {
     }
     try testing.expect(came > 0 and lost > 0);
     try testing.expectEqual(published, came + lost);
+    try testing.expectEqual(@as(f64, @floatFromInt(lost)), scene.lostBy(slow, .ended));
 }
 
 test "guard: an older version after a newer one is counted and not published" {
@@ -831,6 +1033,27 @@ test "block: what is asked is what would be offered: slices, and being told of a
     try testing.expectEqual(null, scene.engine.nextEvent());
 }
 
+test "block: where others have filled the pool, payloads go into the ring, and wait for room there" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const slow = try scene.connect(.block);
+    try scene.subscribe(slow, &.{key(1)}, &.{});
+    const pool = &scene.engine.pool.?;
+    while (pool.alloc(16 * 1024)) |_| {}
+    const large: [16 * 1024]u8 = @splat(1);
+    var count: usize = 0;
+    const code = while (count < 1000) : (count += 1) {
+        const reached = scene.account(1, 1, 7, &large);
+        if (reached != 1) break reached;
+    } else return error.NeverFull;
+    try testing.expect(count > 0);
+    try testing.expectEqual(@backingInt(layout.Status.would_block), code);
+    try testing.expectEqual(0, scene.lostInAll(slow));
+    while (try scene.read(slow)) |_| {}
+    try testing.expect(scene.engine.flush(slow.id));
+    try testing.expectEqual(1, scene.account(1, 1, 7, &large));
+}
+
 test "transactions by account: only those that name a key of the list" {
     var scene: Scene = try .init();
     defer scene.deinit();
@@ -873,6 +1096,529 @@ test "a sweep shows what a thread has staged and left" {
     try testing.expectEqual(1, scene.engine.publish(std.mem.asBytes(&head), "", true));
     var records: [1]layout.PollRecord = undefined;
     try testing.expectEqual(0, try reader.end.ring.poll(&records));
-    _ = scene.engine.sweep();
+    _ = scene.engine.sweep(0);
     try testing.expectEqual(1, try reader.end.ring.poll(&records));
+}
+
+test "addresses that a transaction loads are keys as those of its message, wherever its parts travel" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    // One filter is found by a key, one excludes another, each of which is loaded by some.
+    const Wish = struct { bit: u6, accounts: []const Key, program: []const u8 };
+    for ([_]Wish{
+        .{ .bit = 1, .accounts = &.{key(5)}, .program = &program(.transactions, .required, 1, &comptime key(1)) },
+        .{ .bit = 2, .accounts = &.{}, .program = &program(.transactions, .excluded, 1, &comptime key(6)) },
+    }) |wish| try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+        .op = .replace,
+        .bit = wish.bit,
+        .takes_transactions = false,
+        .is_last = true,
+        .accounts = wish.accounts,
+        .owners = &.{},
+        .program = wish.program,
+    }));
+    const message = [_]u8{ 1, 0, 0, 1 } ++ key(1) ++ key(0); // header, one key, blockhash: 68 bytes, and 4 of padding
+    const padding: [4]u8 = @splat(0);
+    const large: [Scene.threshold]u8 = @splat(9);
+    const Case = struct { loaded: []const Key, writable: u16, meta: []const u8, mask: u64 };
+    for ([_]Case{
+        .{ .loaded = &.{}, .writable = 0, .meta = "", .mask = 4 },
+        .{ .loaded = &.{key(5)}, .writable = 1, .meta = "", .mask = 6 },
+        .{ .loaded = &.{ key(7), key(5) }, .writable = 1, .meta = "meta", .mask = 6 },
+        .{ .loaded = &.{ key(5), key(6) }, .writable = 0, .meta = "meta", .mask = 2 },
+        .{ .loaded = &.{ key(5), key(7) }, .writable = 2, .meta = &large, .mask = 6 }, // in the pool
+    }) |case| {
+        var head = std.mem.zeroes(Transaction);
+        head.header.kind = @backingInt(layout.FrameKind.transaction);
+        if (case.meta.len > 0) head.header.flags = layout.frame_flag_meta;
+        head.body.message_length = message.len;
+        head.body.meta_length = @intCast(case.meta.len);
+        head.body.loaded_writable_count = case.writable;
+        head.body.loaded_readonly_count = @intCast(case.loaded.len - case.writable);
+        const is_alone = case.loaded.len == 0 and case.meta.len == 0;
+        const tail = try std.mem.concat(testing.allocator, u8, &.{
+            &message, if (is_alone) "" else &padding, std.mem.sliceAsBytes(case.loaded), case.meta,
+        });
+        defer testing.allocator.free(tail);
+        try testing.expectEqual(1, scene.engine.publish(std.mem.asBytes(&head), tail, false));
+        var records: [1]layout.PollRecord = undefined;
+        try testing.expectEqual(1, try reader.end.ring.poll(&records));
+        const record = records[0];
+        const data = reader.end.ring.data;
+        const header: *const layout.FrameHeader = @ptrCast(@alignCast(data + record.frame_offset));
+        try testing.expectEqual(case.mask, header.filter_mask);
+        try testing.expectEqual(tail.len >= Scene.threshold, header.pool_generation != 0);
+        try testing.expectEqualSlices(u8, &message, data[record.payload_offset..][0..record.payload_length]);
+        try testing.expectEqualSlices(u8, case.meta, data[record.extra_offset..][0..record.extra_length]);
+        const loaded = data[record.extra_offset - 32 * case.loaded.len .. record.extra_offset];
+        try testing.expectEqualSlices(u8, std.mem.sliceAsBytes(case.loaded), loaded);
+        try reader.end.ring.release(record.ring_bytes);
+        // No other length will do.
+        for ([_]usize{ tail.len - 1, tail.len + 1 }) |length| {
+            const other = try testing.allocator.alloc(u8, length);
+            defer testing.allocator.free(other);
+            @memset(other, 0);
+            try testing.expect(scene.engine.publish(std.mem.asBytes(&head), other, false) < 0);
+        }
+        head.body.loaded_writable_count = layout.loaded_keys_max + 1;
+        try testing.expect(scene.engine.publish(std.mem.asBytes(&head), tail, false) < 0);
+    }
+}
+
+test "a refused addition to a filter leaves it as it was, keys that it named and had included" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.drop_newest);
+    var keys: [Scene.keys_per_consumer_max + 100]Key = undefined;
+    for (&keys, 0..) |*each, i| each.* = key(@intCast(1000 + i));
+    // Every third of the first ones, so that each group of 64 has some that are there already.
+    var before: [100]Key = undefined;
+    for (&before, 0..) |*each, i| each.* = keys[3 * i];
+    const owners = [_]Key{ key(1), key(2) };
+    try scene.subscribe(reader, &before, &owners);
+    // Too many accounts; too many owners, behind accounts that had room.
+    for ([_][2][]const Key{ .{ &keys, &.{} }, .{ keys[0..1000], keys[1000..] }, .{ &.{}, &keys } }) |lists| {
+        try testing.expectEqual(@backingInt(layout.Status.filter_keys_limit), scene.edit(reader, .add, 0, lists[0], lists[1]));
+        var info: layout.FanoutConsumerInfo = undefined;
+        try testing.expectEqual(0, scene.engine.consumerInfo(reader.id, &info));
+        try testing.expectEqual(before.len, info.account_keys);
+        try testing.expectEqual(owners.len, info.owner_keys);
+        for (0..3 * before.len) |i| {
+            const expected: i32 = if (i % 3 == 0) 1 else 0;
+            try testing.expectEqual(expected, scene.account(@intCast(1000 + i), 9, 7, ""));
+            while (try scene.read(reader)) |_| {}
+        }
+        try testing.expectEqual(1, scene.account(9, 2, 7, ""));
+        try testing.expectEqual(0, scene.account(9, 1000, 7, ""));
+        while (try scene.read(reader)) |_| {}
+    }
+}
+
+fn editMark(scene: *Scene, reader: *Scene.Reader, generation: u32) i32 {
+    var frame = std.mem.zeroes(extern struct { header: layout.FrameHeader, body: layout.FilterMarkBody });
+    frame.header.kind = @backingInt(layout.FrameKind.filter);
+    frame.body.generation = generation;
+    return scene.engine.mark(reader.id, std.mem.asBytes(&frame));
+}
+
+fn isEnded(scene: *Scene) bool {
+    return if (scene.engine.nextEvent()) |event| event.reason == .slow_consumer else false;
+}
+
+test "the mark of an edit that finds no room comes when there is some, before the first update after it; the newest is enough" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.drop_newest);
+    try scene.subscribe(reader, &.{key(1)}, &.{});
+    const full: i32 = @backingInt(layout.Status.full);
+    var slots: u64 = 0;
+    while (scene.slotFrame(7, 0) == 1) slots += 1;
+    try testing.expectEqual(full, editMark(&scene, reader, 2));
+    try testing.expectEqual(full, editMark(&scene, reader, 3));
+    // By the ring alone, without the sender's event loop.
+    var records: [2]layout.PollRecord = undefined;
+    try testing.expectEqual(2, try reader.end.ring.poll(&records));
+    try reader.end.ring.release(records[0].ring_bytes + records[1].ring_bytes);
+    try testing.expectEqual(1, scene.slotFrame(8, 0));
+    for (2..slots) |_| try testing.expectEqual(.slot, (try scene.read(reader)).?.kind);
+    const mark = (try scene.read(reader)).?;
+    try testing.expectEqual(.filter, mark.kind);
+    try testing.expectEqual(slots + 1, mark.sequence);
+    try testing.expectEqual(1, mark.lost);
+    try testing.expectEqual(slots + 2, (try scene.read(reader)).?.sequence);
+    try testing.expectEqual(null, try scene.read(reader));
+}
+
+test "behind frames that wait, the mark of an edit waits in its place; one that must make room is said again" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connectWith(.drop_oldest, .drop_oldest, 8 * 1024);
+    try scene.subscribe(reader, &.{key(1)}, &.{});
+    const data: [1000]u8 = @splat(1);
+    while (scene.account(1, 1, 7, &data) == 1) {} // the last one waits
+    try testing.expectEqual(0, editMark(&scene, reader, 5));
+    for (0..3) |_| _ = scene.account(1, 1, 7, &data);
+    var seen: [8]layout.FrameKind = undefined;
+    var count: usize = 0;
+    while (try scene.read(reader)) |frame| : (count += 1) seen[count] = frame.kind;
+    try testing.expectEqualSlices(layout.FrameKind, &.{ .account, .filter, .account, .account, .account }, seen[0..count]);
+    while (scene.account(1, 1, 7, &data) == 1) {}
+    try testing.expectEqual(0, editMark(&scene, reader, 6));
+    for (0..20) |_| _ = scene.account(1, 1, 7, &data); // the oldest of what waits goes, the mark with it
+    var marks: usize = 0;
+    while (try scene.read(reader)) |frame| marks += @intFromBool(frame.kind == .filter);
+    _ = scene.engine.flushAwaited(reader.id);
+    while (try scene.read(reader)) |frame| marks += @intFromBool(frame.kind == .filter);
+    try testing.expectEqual(1, marks);
+}
+
+/// Sweeps, each of a second, until the consumer is ended; at most `limit`.
+fn secondsUntilEnd(scene: *Scene, limit: u32) !u32 {
+    for (0..limit) |seconds| {
+        if (isEnded(scene)) return @intCast(seconds);
+        _ = scene.engine.sweep(1000);
+    }
+    return limit;
+}
+
+test "who leaves no room for marks and gives nothing back is ended after the time that counts, and not before" {
+    inline for (.{ .disconnect, .drop_newest, .drop_oldest, .conflate }) |policy| {
+        var scene: Scene = try .init();
+        defer scene.deinit();
+        scene.engine.stall_ms = 10_000;
+        const reader = try scene.connectWith(policy, policy, 1 << 20);
+        const other = try scene.connect(.conflate);
+        // To the last byte of the reserved room: what follows it is lost, or waits.
+        for (0..capacity / 128) |_| try testing.expectEqual(2, scene.slotFrame(7, 0));
+        if (policy != .disconnect) try testing.expectEqual(0, scene.slotFrame(7, 0));
+        _ = editMark(&scene, reader, 1);
+        while (try scene.read(other)) |_| {}
+        _ = scene.engine.sweep(0xffffffff); // the time begins when it is first seen
+        for (0..9) |_| _ = scene.engine.sweep(1000);
+        for (0..100) |_| _ = scene.engine.sweep(0); // time in which we stood still
+        try testing.expect(!isEnded(&scene));
+        try testing.expectEqual(1, try secondsUntilEnd(&scene, 30));
+        try testing.expectEqual(1, scene.engine.live_count);
+        try testing.expectEqual(other.id, scene.engine.live[0]);
+    }
+}
+
+test "a sign of life begins the time anew; room for what was due ends it" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    scene.engine.stall_ms = 10_000;
+    const reader = try scene.connect(.conflate);
+    for (0..capacity / 128 + 300) |_| _ = scene.slotFrame(7, 0);
+    for (0..10) |_| _ = scene.engine.sweep(1000);
+    var records: [1]layout.PollRecord = undefined;
+    try testing.expectEqual(1, try reader.end.ring.poll(&records));
+    try reader.end.ring.release(records[0].ring_bytes);
+    try testing.expectEqual(11, try secondsUntilEnd(&scene, 30));
+
+    const newest = try scene.connect(.drop_newest);
+    for (0..capacity / 128 + 300) |_| _ = scene.slotFrame(7, 0);
+    for (0..10) |_| _ = scene.engine.sweep(1000);
+    try testing.expectEqual(1, try newest.end.ring.poll(&records));
+    try newest.end.ring.release(records[0].ring_bytes);
+    try testing.expectEqual(30, try secondsUntilEnd(&scene, 30)); // the gap is said
+}
+
+test "a refused addition says which limit it was" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.drop_newest);
+    const most = Scene.keys_per_consumer_max;
+    const keys = try testing.allocator.alloc(Key, 2 * most + 1);
+    defer testing.allocator.free(keys);
+    for (keys, 0..) |*each, i| each.* = key(@intCast(1000 + i));
+    try testing.expectEqual(0, scene.edit(reader, .add, 0, keys[0..most], &.{}));
+    try testing.expectEqual(@backingInt(layout.Status.filter_keys_limit), scene.edit(reader, .add, 0, &.{}, &.{key(1)}));
+    try testing.expectEqual(0, scene.edit(reader, .add, 1, keys[most..][0..most], &.{}));
+    try testing.expectEqual(@backingInt(layout.Status.keys_limit), scene.edit(reader, .add, 2, keys[2 * most ..], &.{}));
+    try testing.expectEqual(0, scene.edit(reader, .add, 2, keys[0..1], keys[2 * most ..]));
+}
+
+test "catching up: a filter that is set anew between an update and word of what it left gets what that update wrote as state" {
+    var found = false;
+    // Whatever room is left when the update comes: somewhere there is enough for it, and not for the word behind it.
+    for (0..40) |step| {
+        var scene: Scene = try .initWithHistory(4 << 20, 1 << 20);
+        defer scene.deinit();
+        _ = scene.account(1, 7, 1, "a");
+        const filler: [900]u8 = @splat(0);
+        const size = 64 + 120 + filler.len + 4;
+        const fillers = (capacity - reserved) / size;
+        for (0..fillers - 1) |_| _ = scene.account(2, 0, 1, &filler);
+        _ = scene.account(2, 0, 1, filler[0 .. 40 + step * 20]);
+        _ = scene.account(1, 8, 2, "b"); // leaves the filter by owner
+        const reader = try scene.resumeWith(.disconnect, .disconnect, 0, 0);
+        try scene.subscribe(reader, &.{ key(1), key(2) }, &.{});
+        try testing.expectEqual(0, scene.edit(reader, .replace, 1, &.{}, &.{key(7)}));
+        try testing.expectEqual(0, scene.engine.startHeld(reader.id));
+        scene.pumpAll();
+        const is_between = scene.engine.consumers[reader.id].progress.is_offered;
+        found = found or is_between;
+        try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+            .op = .replace,
+            .bit = 1,
+            .takes_transactions = false,
+            .is_last = true,
+            .accounts = &.{},
+            .owners = &.{key(8)},
+            .program = &.{},
+            .wants_state = true,
+        }));
+        var matched: u32 = 0;
+        for (0..500) |_| {
+            const seen = try scene.read(reader) orelse {
+                if (!scene.engine.consumers[reader.id].isBehind() and scene.engine.consumers[reader.id].snapshots.first == null) break;
+                _ = scene.engine.flushAwaited(reader.id);
+                scene.engine.pumpOn();
+                continue;
+            };
+            // By the new filter: live in the replay if that was before it, else as state; never told to have left.
+            if (seen.kind == .account and seen.first_byte == 'b' and seen.mask & 2 != 0) matched += 1;
+            if (is_between and seen.kind == .left) return error.Left;
+        }
+        try testing.expectEqual(1, matched);
+    }
+    try testing.expect(found);
+}
+
+test "seed: another sender's frame is its word; what no order of ours reaches is refused" {
+    const engine = try Engine.create(.{
+        .seed = .{ 1, 2 },
+        .keys_max = 1000,
+        .keys_per_consumer_max = 1000,
+        .pool_bytes = 0,
+        .pool_threshold = 0,
+        .tracked_max = 0,
+        .guard = .off,
+        .state_bytes = 1 << 24,
+        .history_bytes = 1 << 20,
+    });
+    defer engine.destroy();
+    var slot = std.mem.zeroes(Slot);
+    slot.header.kind = @backingInt(layout.FrameKind.slot);
+    for ([_]u64{ std.math.maxInt(u64), (1 << 53) + 1 }) |sequence| {
+        slot.header.sequence = sequence;
+        try testing.expectEqual(@backingInt(layout.Status.bad_argument), engine.seed(std.mem.asBytes(&slot), ""));
+        try testing.expectEqual(@backingInt(layout.Status.bad_argument), engine.adopt(sequence, 0, 0));
+    }
+    slot.header.sequence = 1 << 53;
+    try testing.expectEqual(0, engine.seed(std.mem.asBytes(&slot), ""));
+    try testing.expectEqual(0, engine.adopt(1 << 53, 0, 0));
+    // Slots of any number, final or dead, and parents that can't be.
+    for ([_]u64{ 0, 1, std.math.maxInt(u64) - 1, std.math.maxInt(u64) }) |number| {
+        for ([_]u64{ 0, number, std.math.maxInt(u64) }) |parent| for ([_]u32{ 0, 2, 6, 31 }) |status| {
+            slot.body = .{ .slot = number, .parent = parent, .bank_id = number, .status = status, .pad_0 = 0, .accounts_published = 0, .transactions_published = 0, .accounts_lost = 0, .transactions_lost = 0 };
+            try testing.expectEqual(0, engine.seed(std.mem.asBytes(&slot), ""));
+        };
+    }
+    slot.body.status = 32;
+    try testing.expectEqual(@backingInt(layout.Status.bad_argument), engine.seed(std.mem.asBytes(&slot), ""));
+}
+
+test "an account's head is as long as its flags say: longer ones are refused, not copied to where they don't fit" {
+    var scene: Scene = try .initWith(1 << 24);
+    defer scene.deinit();
+    const Long = extern struct { account: Account, signature: [layout.signature_size]u8, more: [64]u8 };
+    var head = std.mem.zeroes(Long);
+    head.account.header.kind = @backingInt(layout.FrameKind.account);
+    const bytes: []align(8) u8 = std.mem.asBytes(&head);
+    const refused = @backingInt(layout.Status.bad_argument);
+    try testing.expectEqual(refused, scene.engine.publish(bytes, "", false));
+    try testing.expectEqual(refused, scene.engine.publish(@alignCast(bytes[0 .. @sizeOf(Account) + layout.signature_size]), "", false));
+    head.account.header.flags = layout.frame_flag_signature;
+    try testing.expectEqual(refused, scene.engine.publish(bytes, "", false));
+    try testing.expectEqual(refused, scene.engine.publish(@alignCast(bytes[0..@sizeOf(Account)]), "", false));
+    try testing.expectEqual(0, scene.engine.publish(@alignCast(bytes[0 .. @sizeOf(Account) + layout.signature_size]), "", false));
+}
+
+test "requests for state: who asks in many messages makes no step of the walk longer than it counts" {
+    var scene: Scene = try .initWith(1 << 26);
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    try scene.subscribe(reader, &.{}, &.{key(7)});
+    for (0..2000) |n| {
+        try testing.expectEqual(1, scene.account(@intCast(1000 + n), 7, 1, ""));
+        _ = try scene.read(reader);
+    }
+    const requests = 200;
+    for (0..requests) |i| try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+        .op = .add,
+        .bit = 0,
+        .takes_transactions = false,
+        .is_last = i + 1 == requests,
+        .accounts = &.{},
+        .owners = &.{key(@intCast(8 + i))},
+        .program = &.{},
+        .wants_state = true,
+    }));
+    const queue = &scene.engine.consumers[reader.id].snapshots;
+    try testing.expectEqual(requests, queue.count);
+    var budget: snapshots.Budget = .{ .deadline_ns = std.math.maxInt(u64) };
+    const steps = budget.steps;
+    snapshots.step(scene.engine, reader.id, &budget);
+    try testing.expect(budget.is_over);
+    try testing.expect(queue.place > 0 and queue.place <= steps / requests + 1);
+}
+
+/// Accounts, banks and their deaths at random, taken back one at a time.
+const Forking = struct {
+    const accounts = 40;
+    const banks_max = 400;
+    const Version = struct { slot: u64 = 0, bank: u64 = 0, mark: u8 = 0 };
+
+    random: std.Random,
+    scene: *Scene,
+    banks: [banks_max]Version = undefined,
+    is_dead: [banks_max + 1]bool = @splat(false),
+    bank_count: usize = 0,
+    /// By account and bank, the last write.
+    marks: [accounts][banks_max + 1]u8 = @splat(@splat(0)),
+    mark: u8 = 0,
+    /// What each consumer has of each account, and of which banks it knows that they are dead.
+    known: [2][accounts]Version = @splat(@splat(.{})),
+    told: [2][banks_max + 1]bool = @splat(@splat(false)),
+
+    fn bank(forking: *Forking) Version {
+        if (forking.bank_count == 0 or forking.random.uintLessThan(u32, 16) == 0) {
+            const number = forking.bank_count + 1;
+            const newest = if (forking.bank_count == 0) 10 else forking.banks[forking.bank_count - 1].slot;
+            forking.banks[forking.bank_count] = .{ .slot = newest + forking.random.uintLessThan(u64, 2), .bank = number };
+            forking.bank_count += 1;
+        }
+        const back = forking.random.uintLessThan(usize, @min(forking.bank_count, 4));
+        return forking.banks[forking.bank_count - 1 - back];
+    }
+
+    fn step(forking: *Forking) !void {
+        const scene = forking.scene;
+        const where = forking.bank();
+        switch (forking.random.uintLessThan(u32, 16)) {
+            0 => {
+                _ = scene.bankDies(where.slot, where.bank);
+                forking.is_dead[where.bank] = true;
+            },
+            1 => scene.engine.pumpOn(),
+            2 => if (forking.random.uintLessThan(u32, 20) == 0) scene.engine.finishRollback(),
+            else => {
+                const account = forking.random.uintLessThan(u32, accounts);
+                forking.mark = forking.mark % 250 + 1;
+                var head = std.mem.zeroes(Account);
+                head.header.kind = @backingInt(layout.FrameKind.account);
+                head.body.pubkey = key(account);
+                head.body.owner = key(100);
+                head.body.slot = where.slot;
+                head.body.bank_id = where.bank;
+                head.body.write_version = scene.engine.sequence + 1000;
+                head.body.data_length = 1;
+                _ = scene.engine.publish(std.mem.asBytes(&head), &.{forking.mark}, false);
+                if (!forking.is_dead[where.bank]) forking.marks[account][where.bank] = forking.mark;
+            },
+        }
+    }
+
+    fn read(forking: *Forking, reader: usize) !void {
+        while (try forking.scene.read(&forking.scene.consumers[reader])) |frame| switch (frame.kind) {
+            .rollback => forking.told[reader][frame.bank] = true,
+            .withdrawn => {
+                const before = &forking.known[reader][frame.account];
+                if (before.bank != 0) try testing.expect(forking.told[reader][before.bank]);
+                before.* = .{};
+            },
+            .account => {
+                const before = &forking.known[reader][frame.account];
+                const is_restored = frame.flags & layout.frame_flag_restored != 0;
+                const is_back = frame.slot < before.slot or (frame.slot == before.slot and frame.bank < before.bank);
+                // A step back only if it is said, and after its reason.
+                if (is_back) try testing.expect(is_restored);
+                if (is_restored and before.bank != 0) try testing.expect(forking.told[reader][before.bank]);
+                before.* = .{ .slot = frame.slot, .bank = frame.bank, .mark = frame.first_byte };
+            },
+            else => {},
+        };
+    }
+
+    fn holding(forking: *const Forking, account: usize) Version {
+        var found: Version = .{};
+        for (forking.banks[0..forking.bank_count]) |each| {
+            const mark = forking.marks[account][each.bank];
+            if (mark == 0 or forking.is_dead[each.bank]) continue;
+            if (each.slot > found.slot or (each.slot == found.slot and each.bank > found.bank)) found = .{ .slot = each.slot, .bank = each.bank, .mark = mark };
+        }
+        return found;
+    }
+
+    fn run(seed: u64) !u32 {
+        var prng = std.Random.DefaultPrng.init(seed);
+        var scene: Scene = try .initWithHistory(4 << 20, 1 << 20);
+        defer scene.deinit();
+        scene.engine.rollback_pace = .{ .accounts = 1, .ns_max = 0 };
+        var forking: Forking = .{ .random = prng.random(), .scene = &scene };
+        const first = try scene.connect(.disconnect);
+        try scene.subscribe(first, &.{}, &.{key(100)});
+        var in_parts: u32 = 0;
+        for (0..400) |i| {
+            try forking.step();
+            if (scene.engine.is_rolling_back) in_parts += 1;
+            if (i == 200) { // in the midst of it, as a rule
+                const second = try scene.connect(.disconnect);
+                try testing.expectEqual(0, scene.engine.edit(second.id, &.{
+                    .op = .replace,
+                    .bit = 1,
+                    .takes_transactions = false,
+                    .is_last = true,
+                    .accounts = &.{},
+                    .owners = &.{key(100)},
+                    .program = &.{},
+                    .wants_state = true,
+                }));
+            }
+            for (0..scene.count) |reader| try forking.read(reader);
+        }
+        while (scene.engine.has_work) {
+            scene.engine.pumpOn();
+            for (0..scene.count) |reader| try forking.read(reader);
+        }
+        try testing.expect(!scene.engine.is_rolling_back);
+        try scene.engine.state.?.verify();
+        for (0..accounts) |account| {
+            const expected = forking.holding(account);
+            for (0..2) |reader| try testing.expectEqual(expected, forking.known[reader][account]);
+        }
+        return in_parts;
+    }
+};
+
+test "a dead bank that is taken back in parts: consumers end with what holds, and never see a step back that is not said" {
+    var in_parts: u32 = 0;
+    for (0..300) |seed| in_parts += Forking.run(seed) catch |err| {
+        std.debug.print("seed {d}\n", .{seed});
+        return err;
+    };
+    try testing.expect(in_parts > 10_000);
+}
+
+test "state that waits for room asks for it anew each time, also where it went on by itself" {
+    var scene: Scene = try .initWithHistory(4 << 20, 1 << 20);
+    defer scene.deinit();
+    const data: [1500]u8 = @splat(1);
+    for (0..200) |i| _ = scene.account(@intCast(i), 7, 1, &data);
+    const reader = try scene.connect(.disconnect);
+    reader.end.ring.is_awaited = true; // as the grant of a sender with state says
+    try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+        .op = .replace,
+        .bit = 1,
+        .takes_transactions = false,
+        .is_last = true,
+        .accounts = &.{},
+        .owners = &.{key(7)},
+        .program = &.{},
+        .wants_state = true,
+    }));
+    var accounts: usize = 0;
+    var rounds: usize = 0;
+    while (scene.engine.consumers[reader.id].snapshots.first != null) : (rounds += 1) {
+        // Nobody has told of room: a sweep, and what is left of a turn.
+        _ = scene.engine.sweep(0);
+        scene.pumpAll();
+        var is_asked = scene.engine.consumers[reader.id].snapshots.first == null;
+        var records: [8]layout.PollRecord = undefined;
+        while (true) {
+            const count = try reader.end.ring.poll(&records);
+            if (count == 0) break;
+            for (records[0..count]) |record| {
+                accounts += @intFromBool(record.kind == @backingInt(layout.FrameKind.account));
+                try reader.end.ring.release(record.ring_bytes);
+                if (reader.end.ring.shouldNotify()) is_asked = true;
+            }
+        }
+        try testing.expect(is_asked);
+        try testing.expect(rounds < 100);
+    }
+    try testing.expectEqual(200, accounts);
+    try testing.expect(rounds > 3);
 }

@@ -93,6 +93,34 @@ export fn qlaster_listener_fd(handle: u32) Code {
     return listener.duplicate();
 }
 
+/// Duplicates of the lock's and the socket's descriptor, the caller's, for another process that goes on with the path.
+export fn qlaster_listener_pass(handle: u32, out: ?*[2]i32) Code {
+    const descriptors = out orelse return codeOf(.bad_argument);
+    const listener = handles.pin(handle, .listener) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    return listener.pass(descriptors);
+}
+
+/// Another process has the path from here on: closing the handle removes nothing.
+export fn qlaster_listener_yield(handle: u32) Code {
+    const listener = handles.pin(handle, .listener) orelse return codeOf(.bad_handle);
+    defer handles.unpin(handle);
+    listener.is_passed = true;
+    return 0;
+}
+
+/// A listener made of what `qlaster_listener_pass` gave in another process. The descriptors are ours, whatever the outcome.
+export fn qlaster_listener_take(path: ?[*]const u8, length: u32, any_uid: u32, lock_fd: i32, listen_fd: i32) Code {
+    const text = path orelse return codeOf(.bad_argument);
+    var listener: Listener = undefined;
+    const code = Listener.take(text[0..length], any_uid != 0, lock_fd, listen_fd, &listener);
+    if (code < 0) return code;
+    return register(.{ .listener = listener }) orelse {
+        listener.destroy();
+        return codeOf(.handles_exhausted);
+    };
+}
+
 /// A link, or `would_block`.
 export fn qlaster_listener_accept(handle: u32) Code {
     const listener = handles.pin(handle, .listener) orelse return codeOf(.bad_handle);
@@ -121,7 +149,7 @@ export fn qlaster_link_adopt(fd: i32) Code {
 export fn qlaster_link_fd(handle: u32) Code {
     const link = handles.pin(handle, .link) orelse return codeOf(.bad_handle);
     defer handles.unpin(handle);
-    return platform.duplicate(link.fd);
+    return link.share();
 }
 
 export fn qlaster_link_connect(path: ?[*]const u8, length: u32) Code {
@@ -228,6 +256,8 @@ export fn qlaster_ring_attach(handle: u32, wake_handle: u32) Code {
     const end = handles.pin(handle, .consumer) orelse return codeOf(.bad_handle);
     defer handles.unpin(handle);
     end.ring.is_awaited = true;
+    const prepared = end.prepareToSkip();
+    if (prepared < 0) return prepared;
     return attach(&end.wake, opened.fd);
 }
 
@@ -443,7 +473,9 @@ export fn qlaster_ring_poll(handle: u32, records: ?[*]align(4) layout.PollRecord
                 error.WouldBlock => codeOf(.would_block),
             };
             // What was skipped may have been given back.
-            if (found == 0 and @TypeOf(end) == *connection.ConsumerEnd) end.notifyIfAwaited();
+            if (@TypeOf(end) == *connection.ConsumerEnd) {
+                if (found == 0) end.notifyIfAwaited() else end.report(out[0..found]);
+            }
             return @intCast(found);
         },
     }
@@ -476,7 +508,7 @@ export fn qlaster_ring_park(handle: u32) Code {
     switch (Consumer.pin(handle) orelse return codeOf(.bad_handle)) {
         .native => |end| {
             defer handles.unpin(handle);
-            return if (end.ring.park()) 1 else 0;
+            return if (end.park()) 1 else 0;
         },
         .v9 => |end| {
             defer handles.unpin(handle);
@@ -511,7 +543,11 @@ export fn qlaster_ring_retire(handle: u32) Code {
 
 export fn qlaster_ring_spin(handle: u32, budget_us: u32) Code {
     switch (Consumer.pin(handle) orelse return codeOf(.bad_handle)) {
-        inline else => |end| {
+        .native => |end| {
+            defer handles.unpin(handle);
+            return end.spin(budget_us);
+        },
+        .v9 => |end| {
             defer handles.unpin(handle);
             return connection.spinOn(&end.ring, budget_us);
         },
@@ -530,6 +566,11 @@ export fn qlaster_fanout_create(options: ?*align(4) const layout.FanoutOptions) 
         .pool_threshold = given.pool_threshold,
         .tracked_max = given.tracked_max,
         .guard = @fromBackingInt(@intCast(@min(given.guard, 2))),
+        .state_bytes = if (given.state_parts == 0) 0 else @as(usize, std.math.clamp(given.state_parts, layout.state_parts_min, layout.state_parts_max)) * layout.part_size,
+        .state_keeps_all = given.state_keep != 0,
+        .history_bytes = @as(usize, @min(given.history_parts, layout.state_parts_max)) * layout.part_size,
+        .stat_id = if (given.has_stats != 0) given.stat_id else null,
+        .stall_ms = given.stall_ms,
     }) catch |err| return codeOf(switch (err) {
         error.OutOfMemory => .memory_limit,
         error.BadArgument => .bad_argument,
@@ -556,9 +597,13 @@ const Turn = struct {
         handles.unpin(turn.handle);
     }
 
-    /// A count, and in bit 30 whether there is an event to ask for.
+    /// A count, and in bit 30 whether there is an event to ask for, in bit 29 whether there is work that only wants time.
     fn result(turn: Turn, code: Code) Code {
-        return if (code >= 0 and turn.engine.events_count > 0) code | event_flag else code;
+        if (code < 0) return code;
+        var out = code;
+        if (turn.engine.events_count > 0) out |= event_flag;
+        if (turn.engine.has_work) out |= layout.fanout_work_flag;
+        return out;
     }
 };
 const event_flag = layout.fanout_event_flag;
@@ -569,8 +614,9 @@ fn consumerId(number: u32) u16 {
 
 /// Takes a ring, of whichever kind, as a consumer. Returns its number, below 1024. Its handle stays good, and must be
 /// removed before it is closed for good.
-export fn qlaster_fanout_add(handle: u32, ring_handle: u32, options: ?*align(4) const layout.FanoutConsumer) Code {
+export fn qlaster_fanout_add(handle: u32, ring_handle: u32, options: ?*align(8) const layout.FanoutConsumer) Code {
     const given = options orelse return codeOf(.bad_argument);
+    if (!(given.resume_after >= 0 and given.resume_after <= 1 << 53)) return codeOf(.bad_argument);
     const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
     defer turn.over();
     return turn.engine.add(ring_handle, .{
@@ -580,6 +626,7 @@ export fn qlaster_fanout_add(handle: u32, ring_handle: u32, options: ?*align(4) 
         .backlog_bytes = given.backlog_bytes,
         .pool_bytes = given.pool_bytes,
         .seed = given.seed,
+        .resume_after = if (given.is_held != 0) @intFromFloat(given.resume_after) else null,
     });
 }
 
@@ -592,10 +639,20 @@ export fn qlaster_fanout_remove(handle: u32, id: u32, is_gone: u32) Code {
 }
 
 /// What has to be done now and then: once a second, and after consumers left. 1: nothing is left to do.
-export fn qlaster_fanout_sweep(handle: u32) Code {
+/// @param elapsed_ms Since the last time, as far as it counts for who leaves no room.
+export fn qlaster_fanout_sweep(handle: u32, elapsed_ms: u32) Code {
     const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
     defer turn.over();
-    return turn.result(if (turn.engine.sweep()) 1 else 0);
+    return turn.result(if (turn.engine.sweep(elapsed_ms)) 1 else 0);
+}
+
+/// What the next batches are stamped with, in microseconds since the Unix epoch, up to 2^53; 0: the machine's clock.
+export fn qlaster_fanout_clock(handle: u32, us: f64) Code {
+    if (!(us >= 0 and us <= 1 << 53)) return codeOf(.bad_argument);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    turn.engine.clock_ns = @as(u64, @intFromFloat(us)) * std.time.ns_per_us;
+    return turn.result(0);
 }
 
 /// The descriptor of the pool, for a consumer: the caller's. `unsupported`: there is no pool.
@@ -619,7 +676,7 @@ export fn qlaster_fanout_edit(handle: u32, id: u32, body: ?[*]const u8, length: 
     const program_at: usize = @intCast(accounts_size + owners_size);
     const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
     defer turn.over();
-    return turn.engine.edit(consumerId(id), &.{
+    return turn.result(turn.engine.edit(consumerId(id), &.{
         .op = @fromBackingInt(head.op),
         .bit = @intCast(head.bit),
         .takes_transactions = head.transactions != 0,
@@ -627,7 +684,9 @@ export fn qlaster_fanout_edit(handle: u32, id: u32, body: ?[*]const u8, length: 
         .accounts = std.mem.bytesAsSlice([layout.address_size]u8, keys[0..owners_at]),
         .owners = std.mem.bytesAsSlice([layout.address_size]u8, keys[owners_at..program_at]),
         .program = keys[program_at..],
-    });
+        .wants_state = head.flags & layout.filter_flag_state != 0,
+        .wants_versions = head.flags & layout.filter_flag_versions != 0,
+    }));
 }
 
 /// Publishes one update. Returns how many consumers got it, with a flag for events, or `would_block`: nobody did.
@@ -637,6 +696,7 @@ export fn qlaster_fanout_publish(handle: u32, head: ?[*]align(8) u8, head_length
     const tail_bytes: []const u8 = if (tail_length == 0) &.{} else (tail orelse return codeOf(.bad_argument))[0..tail_length];
     const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
     defer turn.over();
+    if (turn.engine.is_frozen) return codeOf(.bad_handle);
     return turn.result(turn.engine.publish(head_bytes, tail_bytes, is_batch != 0));
 }
 
@@ -647,6 +707,7 @@ export fn qlaster_fanout_publish_many(handle: u32, items: ?[*]align(8) u8, lengt
     if (length < 8) return codeOf(.bad_argument);
     const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
     defer turn.over();
+    if (turn.engine.is_frozen) return codeOf(.bad_handle);
     var done: usize = 0;
     const code = turn.engine.publishMany(@alignCast(bytes[8..]), &done);
     if (commit != 0) turn.engine.commit();
@@ -659,6 +720,50 @@ export fn qlaster_fanout_commit(handle: u32) Code {
     defer turn.over();
     turn.engine.commit();
     return turn.result(0);
+}
+
+/// A resumed consumer has its filters: it gets what it missed, and then what comes.
+export fn qlaster_fanout_start(handle: u32, id: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.result(turn.engine.startHeld(consumerId(id)));
+}
+
+/// Goes on with what waits for nothing but time: snapshots, resumed consumers. The result's flag says whether there is more.
+export fn qlaster_fanout_pump(handle: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    turn.engine.pumpOn();
+    return turn.result(0);
+}
+
+/// From here on nobody publishes, in no thread: as if the fan-out were closed. 0 takes it back.
+export fn qlaster_fanout_freeze(handle: u32, is_frozen: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    turn.engine.finishRollback();
+    turn.engine.commit();
+    turn.engine.is_frozen = is_frozen != 0;
+    return turn.result(0);
+}
+
+/// Takes into state and history what another sender has published: a frame as it came, with its sequence.
+export fn qlaster_fanout_seed(handle: u32, head: ?[*]align(8) u8, head_length: u32, tail: ?[*]const u8, tail_length: u32) Code {
+    const head_bytes = (head orelse return codeOf(.bad_argument))[0..head_length];
+    if (tail_length > 3 * layout.payload_bytes_max) return codeOf(.bad_argument);
+    const tail_bytes: []const u8 = if (tail_length == 0) &.{} else (tail orelse return codeOf(.bad_argument))[0..tail_length];
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.seed(head_bytes, tail_bytes);
+}
+
+/// Goes on with the order of another sender, of which these were the last sequence, the newest slot, and the accounts that it had
+/// forgotten. Only before the first update.
+export fn qlaster_fanout_adopt(handle: u32, sequence: f64, newest_slot: f64, evicted: f64) Code {
+    for ([_]f64{ sequence, newest_slot, evicted }) |number| if (!(number >= 0 and number <= 1 << 53)) return codeOf(.bad_argument);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.adopt(@intFromFloat(sequence), @intFromFloat(newest_slot), @intFromFloat(evicted));
 }
 
 /// Moves what waits for a consumer into its ring. 1: nothing waits any longer. 0: it is full again.
@@ -694,6 +799,22 @@ export fn qlaster_fanout_info(handle: u32, out: ?*align(8) layout.FanoutInfo) Co
     return 0;
 }
 
+export fn qlaster_fanout_demand_start(handle: u32) Code {
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.startDemand();
+}
+
+/// Writes a DemandHead and `records_max` DemandRecords at most, having looked at `steps` keys at most. Returns their number.
+export fn qlaster_fanout_demand(handle: u32, out: ?*align(4) layout.DemandHead, records_max: u32, steps: u32) Code {
+    const head = out orelse return codeOf(.bad_argument);
+    if (records_max > 1 << 20) return codeOf(.bad_argument);
+    const records = @as([*]layout.DemandRecord, @ptrFromInt(@intFromPtr(head) + @sizeOf(layout.DemandHead)));
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.collectDemand(head, records[0..records_max], steps);
+}
+
 export fn qlaster_fanout_consumer_info(handle: u32, id: u32, out: ?*align(8) layout.FanoutConsumerInfo) Code {
     const info = out orelse return codeOf(.bad_argument);
     const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
@@ -701,11 +822,37 @@ export fn qlaster_fanout_consumer_info(handle: u32, id: u32, out: ?*align(8) lay
     return turn.engine.consumerInfo(consumerId(id), info);
 }
 
+// Stat page
+
+/// Writes into the listener's lock file where the fan-out's stat page is found: pid, descriptor, id.
+export fn qlaster_fanout_stat_announce(handle: u32, listener_handle: u32) Code {
+    const listener = handles.pin(listener_handle, .listener) orelse return codeOf(.bad_handle);
+    defer handles.unpin(listener_handle);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    const page = turn.engine.stats orelse return codeOf(.unsupported);
+    return listener.announce(page.memory.passed_fd, page.header().id);
+}
+
+export fn qlaster_fanout_stat_identify(handle: u32, id: u32, identity: ?*align(8) const layout.StatIdentity) Code {
+    const given = identity orelse return codeOf(.bad_argument);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.identify(consumerId(id), given);
+}
+
+/// 1: there is a page; 0: there is none.
+export fn qlaster_fanout_stat_beat(handle: u32, beat: ?*align(8) const layout.StatBeat) Code {
+    const given = beat orelse return codeOf(.bad_argument);
+    const turn = Turn.begin(handle) orelse return codeOf(.bad_handle);
+    defer turn.over();
+    return turn.engine.beat(given);
+}
+
 // Filters
 
 /// Runs a filter program against one native frame, without an index: for tests, and to see why a filter does not match.
-/// `loaded`: the addresses that a transaction loaded from lookup tables, 32 bytes each. `changed`: 0 no, 1 yes, else
-/// unknown. Returns the outcome, or `peer_corrupt` for bytes that are no program.
+/// `changed`: 0 no, 1 yes, else unknown. Returns the outcome, or `peer_corrupt` for bytes that are no program.
 export fn qlaster_filter_evaluate(
     program: ?[*]const u8,
     program_length: u32,
@@ -713,8 +860,6 @@ export fn qlaster_filter_evaluate(
     head_length: u32,
     tail: ?[*]const u8,
     tail_length: u32,
-    loaded: ?[*]const [layout.address_size]u8,
-    loaded_count: u32,
     changed: i32,
     verdict: ?*align(4) layout.FilterVerdict,
 ) Code {
@@ -722,12 +867,10 @@ export fn qlaster_filter_evaluate(
     const head_bytes = (head orelse return codeOf(.bad_argument))[0..head_length];
     const out = verdict orelse return codeOf(.bad_argument);
     const tail_bytes: []const u8 = if (tail_length == 0) &.{} else (tail orelse return codeOf(.bad_argument))[0..tail_length];
-    const loaded_keys: []const [layout.address_size]u8 =
-        if (loaded_count == 0) &.{} else (loaded orelse return codeOf(.bad_argument))[0..loaded_count];
     const checked = filter_program.validate(program_bytes) catch |err| return switch (err) {
         error.Malformed => codeOf(.peer_corrupt),
     };
-    const outcome = filter_program.evaluateFrame(&checked, head_bytes, tail_bytes, loaded_keys, switch (changed) {
+    const outcome = filter_program.evaluateFrame(&checked, head_bytes, tail_bytes, switch (changed) {
         0 => false,
         1 => true,
         else => null,

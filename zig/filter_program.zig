@@ -7,6 +7,7 @@
 
 const std = @import("std");
 const layout = @import("layout.zig");
+const Tail = @import("transaction.zig").Tail;
 const FilterCondition = layout.FilterCondition;
 const FilterProgram = layout.FilterProgram;
 const FilterRange = layout.FilterRange;
@@ -318,19 +319,20 @@ pub const TransactionRef = struct {
     /// Those that it loaded from lookup tables, if the source has said so.
     loaded: []const Key,
 
-    /// @param head FrameHeader, TransactionBody. @param tail The message, padding, the meta.
-    pub fn init(head: []align(8) const u8, tail: []const u8, loaded: []const Key) error{Malformed}!TransactionRef {
+    /// @param head FrameHeader, TransactionBody. @param tail What follows them: transaction.zig.
+    pub fn init(head: []align(8) const u8, tail: []const u8) error{Malformed}!TransactionRef {
         if (head.len != @sizeOf(layout.FrameHeader) + @sizeOf(layout.TransactionBody)) return error.Malformed;
         const header: *const layout.FrameHeader = @ptrCast(head.ptr);
         if (header.kind != @backingInt(layout.FrameKind.transaction)) return error.Malformed;
         const body: *const layout.TransactionBody = @ptrCast(@alignCast(head[@sizeOf(layout.FrameHeader)..].ptr));
-        if (body.message_length > tail.len) return error.Malformed;
+        const parts = Tail.of(body, header.flags) orelse return error.Malformed;
+        if (parts.length != tail.len) return error.Malformed;
         const message = tail[0..body.message_length];
         return .{
             .body = body,
             .flags = header.flags,
             .keys = if (accountKeys(message)) |found| found.keys else |_| &.{},
-            .loaded = loaded,
+            .loaded = keysOf(tail[parts.loaded_offset..parts.meta_offset]),
         };
     }
 
@@ -432,7 +434,6 @@ pub fn evaluateFrame(
     program: *const Program,
     head: []align(8) const u8,
     tail: []const u8,
-    loaded: []const Key,
     changed: ?bool,
     out: *align(4) layout.FilterVerdict,
 ) error{Malformed}!layout.FilterOutcome {
@@ -446,7 +447,7 @@ pub fn evaluateFrame(
             verdict = evaluateAccount(program, &update);
         },
         .transaction => {
-            const update = try TransactionRef.init(head, tail, loaded);
+            const update = try TransactionRef.init(head, tail);
             if (evaluateTransaction(program, &update)) verdict.outcome = .yes;
         },
         .slot => {

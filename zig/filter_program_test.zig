@@ -374,7 +374,8 @@ fn transactionBody(comptime byte: u8) layout.TransactionBody {
         .index = 0,
         .message_length = 0,
         .meta_length = 0,
-        .pad_0 = 0,
+        .loaded_writable_count = 0,
+        .loaded_readonly_count = 0,
     };
 }
 

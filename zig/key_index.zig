@@ -12,6 +12,7 @@ const Pages = @import("span.zig").Pages;
 const Span = @import("span.zig").Span;
 const ConsumerSets = consumer_sets.ConsumerSets;
 const KeyTable = key_table.KeyTable;
+const layout = @import("layout.zig");
 const assert = std.debug.assert;
 
 pub const Key = key_table.Key;
@@ -31,10 +32,10 @@ pub const Options = struct {
     keys_max: u32 = 4 << 20,
     /// Of both kinds.
     keys_per_consumer_max: u32 = 1_000_000,
-    sets_max: u32 = 1 << 18,
+    sets_max: u32 = layout.filter_sets_max,
     /// Sets that exist because this consumer was added to another one.
-    sets_per_consumer_max: u32 = 1 << 16,
-    set_bytes_max: u32 = 64 << 20,
+    sets_per_consumer_max: u32 = layout.filter_sets_made_max,
+    set_bytes_max: u32 = layout.filter_set_bytes_max,
     pages: Pages = .{},
 };
 

@@ -179,11 +179,24 @@ pub const KeyTable = struct {
         @prefetch(&table.places.items[line][lane_count / 2], .{});
     }
 
+    /// Where a key with this hash probably stands, by the lines that `prefetchPlaces` has asked for. Null: it is not there, or
+    /// not where its hash belongs.
+    pub fn guess(table: *const KeyTable, hash: u64) ?u32 {
+        if (table.len == 0) return null;
+        const line = table.firstLine(hash) + hash % line_count;
+        const hits = lanesWith(table.lines.items[line], markOf(hash));
+        return if (hits == 0) null else table.places.items[line][@ctz(hits)];
+    }
+
     /// Makes room for one key, so that `insert` can't fail. An error changes nothing that can be seen.
     pub fn prepare(table: *KeyTable, hash: u64) error{ OutOfMemory, KeysFull }!void {
         if (table.len >= table.keys_max) return error.KeysFull;
         try table.keys.ensure(table.len + 1);
         try table.values.ensure(table.len + 1);
+        return table.prepareSegment(hash);
+    }
+
+    fn prepareSegment(table: *KeyTable, hash: u64) error{ OutOfMemory, KeysFull }!void {
         if (table.segment_count == 0) {
             try table.directory.ensure(2);
             try table.ensureSegments(1);
@@ -215,14 +228,22 @@ pub const KeyTable = struct {
         table.place(hash, index);
     }
 
+    /// A key that is not there takes the index of one that is. An error changes nothing that can be seen.
+    /// @param before The hash of the one that goes.
+    pub fn replaceAt(table: *KeyTable, index: u32, before: u64, hash: u64, key: *const Key) error{ OutOfMemory, KeysFull }!void {
+        assert(index < table.len);
+        try table.prepareSegment(hash);
+        const is_displaced = table.unplace(before, index);
+        table.keys.items[index] = key.*;
+        table.place(hash, index);
+        if (is_displaced) table.noteStale(before);
+    }
+
     /// The last key takes the place of the removed one.
     pub fn removeAt(table: *KeyTable, index: u32) void {
         assert(index < table.len);
         const hash = table.hashOf(&table.keys.items[index]);
-        const found = table.placeOf(hash, index);
-        const segment = &table.segments.items[table.segmentOf(hash)];
-        table.lines.items[found.line][found.lane] = 0;
-        segment.key_count -= 1;
+        const is_displaced = table.unplace(hash, index);
 
         const last = table.len - 1;
         if (index != last) {
@@ -233,11 +254,21 @@ pub const KeyTable = struct {
         }
         table.len = last;
         _ = table.tidy();
-        if (last == 0) return;
-        if (found.is_displaced) {
-            segment.stale_count += 1;
-            if (segment.stale_count == stale_max) table.refresh(table.segmentOf(hash));
-        }
+        if (last > 0 and is_displaced) table.noteStale(hash);
+    }
+
+    /// Whether it had to go to a line that is not its hash's.
+    fn unplace(table: *KeyTable, hash: u64, index: u32) bool {
+        const found = table.placeOf(hash, index);
+        table.lines.items[found.line][found.lane] = 0;
+        table.segments.items[table.segmentOf(hash)].key_count -= 1;
+        return found.is_displaced;
+    }
+
+    fn noteStale(table: *KeyTable, hash: u64) void {
+        const segment = &table.segments.items[table.segmentOf(hash)];
+        segment.stale_count += 1;
+        if (segment.stale_count == stale_max) table.refresh(table.segmentOf(hash));
     }
 
     /// Gives some of the memory back that is not needed. True: there is no more.

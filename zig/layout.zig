@@ -83,6 +83,26 @@ pub const RingHeader = extern struct {
     }
 };
 
+/// Latencies are counted in buckets: four for each power of two nanoseconds, from 128 ns on.
+pub const latency_buckets = 112;
+pub const latency_shift_min = 7;
+
+/// One writer; each word by itself.
+pub const ReadReport = extern struct {
+    frames: u64,
+    /// Matching updates that did not come, skipped ones included.
+    lost: u64,
+    /// Looks at the ring that found something.
+    polls: u64,
+    /// When what was handed out last had been published: nanoseconds since the Unix epoch.
+    publish_ns: u64,
+    /// From publish to read, of the oldest frame of each look.
+    latency: [latency_buckets]u64,
+    /// Times that it went to sleep, and that it looked without pause for a while.
+    parks: u64,
+    spins: u64,
+};
+
 /// What a consumer tells its producer: a region of its own, since every word has one writer (design D1).
 /// The sender creates it and maps it read-only.
 pub const ConsumerPage = extern struct {
@@ -92,15 +112,19 @@ pub const ConsumerPage = extern struct {
     pad_0: [52]u8,
     /// Bytes ever released. It never decreases and never passes `producer_cursor`.
     consumer_cursor: Atomic(u64) align(cache_line_size),
-    pad_1: [56]u8,
+    /// Updates in frames that `skip_to` made it jump over: what it lost that the producer had written.
+    skipped_updates: Atomic(u64),
+    pad_1: [48]u8,
     /// Odd while the consumer is parked, or about to be (design D6).
     park_epoch: Atomic(u32) align(cache_line_size),
     pad_2: [60]u8,
+    /// What the consumer has handed to its application: information for the sender's stat page, and nothing else.
+    read: ReadReport align(cache_line_size),
 
     comptime {
         assert(@offsetOf(ConsumerPage, "consumer_cursor") == 1 * cache_line_size);
         assert(@offsetOf(ConsumerPage, "park_epoch") == 2 * cache_line_size);
-        assert(@sizeOf(ConsumerPage) == 3 * cache_line_size);
+        assert(@offsetOf(ConsumerPage, "read") == 3 * cache_line_size);
         assert(@sizeOf(ConsumerPage) <= part_size);
     }
 };
@@ -117,6 +141,14 @@ pub const FrameKind = enum(u16) {
     goodbye = 6,
     /// An account matches filters of the connection no longer. An update like others, but for its size.
     left = 7,
+    /// All that a request for state asked for stands before it.
+    snapshot_complete = 8,
+    /// A bank is dead, and what it wrote never was: restored and withdrawn accounts follow. An update like others.
+    rollback = 9,
+    /// Of an account nothing is known any longer, since all that was known was a dead bank's. The body is a `LeftBody`.
+    withdrawn = 10,
+    /// A connection that was resumed has caught up: from here on updates are live.
+    resumed = 11,
     _,
 };
 
@@ -162,6 +194,10 @@ pub const frame_flag_meta: u16 = 1 << 6;
 /// Account: only slices of the data follow, as the filter asked; and the data end before a slice does.
 pub const frame_flag_sliced: u16 = 1 << 7;
 pub const frame_flag_clipped: u16 = 1 << 8;
+/// Account, slot: not a write, but what the sender knew of it when it was asked for state.
+pub const frame_flag_state: u16 = 1 << 9;
+/// Account: this version holds again, since a newer one was a dead bank's.
+pub const frame_flag_restored: u16 = 1 << 10;
 
 /// Followed by the signature (if flagged), then `data_length` bytes of data.
 pub const AccountBody = extern struct {
@@ -201,6 +237,56 @@ pub const LeftBody = extern struct {
     }
 };
 
+/// What a request for state brought. Its filter stands in `FrameHeader.filter_mask`.
+pub const SnapshotCompleteBody = extern struct {
+    /// The request took effect here: what the sender knew by then was sent as state, what came later is live.
+    as_of_sequence: u64,
+    /// Accounts that matched: sent as state, or live meanwhile.
+    known: u64,
+    /// Keys of the request that the sender knows nothing of.
+    unknown_keys: u64,
+    /// Accounts that the sender has forgotten for want of memory since it began.
+    evicted: u64,
+    /// The edit that asked for it.
+    generation: u32,
+    /// Not 0: cut short, since the filter was replaced or removed.
+    is_cut: u32,
+
+    comptime {
+        assert(@sizeOf(SnapshotCompleteBody) == 40);
+    }
+};
+
+pub const RollbackBody = extern struct {
+    slot: u64,
+    /// 0: unknown, or all banks of the slot.
+    bank_id: u64,
+    /// Accounts whose newest version it had written: of each follows the version that holds again, or that there is none.
+    accounts: u64,
+    /// 0: what follows says all. Else accounts that the sender has forgotten for want of memory since it began, at least 1: some
+    /// that this bank had written are among them, or what held before it is forgotten.
+    evicted: u64,
+
+    comptime {
+        assert(@sizeOf(RollbackBody) == 32);
+    }
+};
+
+pub const ResumedBody = extern struct {
+    /// The sequence that the consumer had handled last.
+    after: u64,
+    /// Updates up to this one were replayed.
+    replayed_to: u64,
+    /// Updates from behind this one are live. What lies between the two is lost: how much of it matched, nobody knows.
+    live_after: u64,
+    /// Accounts that senders before this one, whose order it has taken over, had forgotten by then for want of memory.
+    evicted: u64,
+
+    comptime {
+        assert(@sizeOf(ResumedBody) == 32);
+    }
+};
+
 /// An edit of the connection's filters takes effect here: it holds for every greater sequence.
 pub const FilterMarkBody = extern struct {
     /// Counts the edits of this connection.
@@ -208,7 +294,8 @@ pub const FilterMarkBody = extern struct {
     pad_0: u32,
 };
 
-/// Followed by `message_length` bytes of message, padding to `frame_align`, then `meta_length` bytes (if flagged).
+/// Followed by the message. Then, if there are loaded addresses or a meta: padding to `frame_align`, the addresses that the
+/// transaction loaded from lookup tables, the meta (transaction.zig).
 pub const TransactionBody = extern struct {
     slot: u64,
     bank_id: u64,
@@ -216,7 +303,9 @@ pub const TransactionBody = extern struct {
     index: u32,
     message_length: u32,
     meta_length: u32,
-    pad_0: u32,
+    /// Loaded addresses of 32 bytes: those that it may write to, then the others. At most `loaded_keys_max` together.
+    loaded_writable_count: u16,
+    loaded_readonly_count: u16,
 
     comptime {
         assert(@sizeOf(TransactionBody) == 96);
@@ -258,8 +347,33 @@ pub const EndReason = enum(u32) {
     slow_consumer = 2,
     peer_corrupt = 3,
     consumer_closed = 4,
+    /// Another sender has taken the path over: it goes on with the same order of updates.
+    handed_over = 5,
     _,
 };
+
+/// Why a consumer did not get an update that it wanted: a place in `lost_by`.
+pub const LossReason = enum(u32) {
+    /// A newer version of the account took its place: the policy `conflate`.
+    replaced = 0,
+    /// It jumped over it, by its own word: the policy `drop-oldest`.
+    skipped = 1,
+    /// Its ring had no room.
+    ring_full = 2,
+    /// Payloads that it has not given back are as much of the pool as it may hold.
+    pool_share = 3,
+    /// The pool had no room for the payload, and its ring none for a copy.
+    pool_full = 4,
+    /// What waits for it at the sender had reached its bound.
+    queue_full = 5,
+    /// It can never fit: its ring, or what may wait for it.
+    too_large = 6,
+    /// The system had no memory for what waits for it.
+    no_memory = 7,
+    /// It waited for room until the end of the connection.
+    ended = 8,
+};
+pub const loss_reasons = @typeInfo(LossReason).@"enum".field_names.len;
 
 /// What `ring_poll` writes for each frame: u32 values, checked once against what is published. TypeScript takes every
 /// length and offset from here and none from shared memory. Offsets count from the start of the ring's data.
@@ -271,7 +385,9 @@ pub const PollRecord = extern struct {
     ring_bytes: u32,
     /// Matching updates that did not come between the frame before and this one.
     lost: u32,
-    /// Account data or transaction message.
+    /// Account data or transaction message. Frames that have neither say here what `skip_to` made this consumer jump over:
+    /// a slot frame by the lengths, the accounts and the transactions of its slot (at most 2^32 - 1); a gap by both lengths,
+    /// low and high half, all updates.
     payload_offset: u32,
     payload_length: u32,
     /// Transaction meta, or the signature of an account.
@@ -283,10 +399,166 @@ pub const PollRecord = extern struct {
     }
 };
 
+pub const stat_magic: u64 = magic("QLASSTAT");
+/// Of the stat page, which readers of other versions of the library look at.
+pub const stat_version = 2;
+pub const stat_header_size = 4096;
+
+/// What a sender shows of itself to whoever may read its memory (ADR 0024). One writer: the sender. Each word by itself is
+/// what it was at some time; no two belong together, but for the identity of an entry.
+pub const StatHeader = extern struct {
+    magic: u64,
+    version: u32,
+    header_size: u32,
+    entry_size: u32,
+    entry_count: u32,
+    /// Random: the sender's lock file has the same.
+    id: [16]u8,
+    pid: u64,
+    started_ns: u64,
+    /// Entries from this one on were never used.
+    entries_used: u64,
+    /// When the sender's event loop ran last, how often it means to, how often it did: ns since the Unix epoch, ns, count.
+    beat_ns: u64,
+    beat_interval_ns: u64,
+    beats: u64,
+    /// Time by which the event loop was late, in all and at most.
+    stall_total_ns: u64,
+    stall_max_ns: u64,
+    /// When something was published last; 0: never.
+    publish_ns: u64,
+    sequence: u64,
+    accounts: u64,
+    transactions: u64,
+    slots: u64,
+    deliveries: u64,
+    /// By `LossReason`.
+    lost_by: [loss_reasons]u64,
+    unchanged: u64,
+    older_versions: u64,
+    newest_slot: u64,
+    account_keys: u64,
+    owner_keys: u64,
+    tracked: u64,
+    index_bytes: u64,
+    pool_bytes: u64,
+    pool_used_bytes: u64,
+    /// What TypeScript counts: `StatBeat`.
+    connections: u64,
+    refused: u64,
+    memory_bytes: u64,
+    /// Connections that ended, by `StatEnd`.
+    ended: [stat_ends]u64,
+    /// The last one that the sender ended. Stands between two even versions that are the same.
+    dropped_version: u32,
+    dropped_reason: u32,
+    dropped: StatDropped,
+    /// How late the event loop was, at each beat.
+    stalls: [latency_buckets]u64,
+
+    comptime {
+        assert(@sizeOf(StatHeader) <= stat_header_size);
+    }
+};
+
+/// One consumer. What it is stands between two even versions that are the same; its counters are words by themselves.
+pub const StatEntry = extern struct {
+    version: u32,
+    /// 0: nobody; 1: a consumer.
+    state: u32,
+    id: u64,
+    connected_ms: u64,
+    pid: u32,
+    uid: u32,
+    /// 0: native; 1: wire version 9.
+    protocol: u32,
+    policy: u32,
+    transaction_policy: u32,
+    name_length: u32,
+    name: [name_bytes_max]u8,
+    frames: u64,
+    bytes: u64,
+    /// By `LossReason`.
+    lost_by: [loss_reasons]u64,
+    /// Updates that matched, and bytes of the ring that were committed and given back.
+    ordinal: u64,
+    producer_cursor: u64,
+    consumer_cursor: u64,
+    ring_bytes: u64,
+    waiting_frames: u64,
+    waiting_bytes: u64,
+    /// Age of what it has handed out last, behind what was published last; 0 if it has handed out all.
+    behind_ns: u64,
+    pool_bytes: u64,
+    account_keys: u64,
+    owner_keys: u64,
+    takes_transactions: u64,
+    filters: u64,
+    parked: u64,
+    wakes: u64,
+    /// The consumer's own words, copied at each beat; zeros from version 9.
+    read: ReadReport,
+};
+
+/// What a consumer is, as TypeScript says it.
+pub const StatIdentity = extern struct {
+    id: f64,
+    connected_ms: f64,
+    pid: u32,
+    uid: u32,
+    protocol: u32,
+    policy: u32,
+    transaction_policy: u32,
+    name_length: u32,
+    name: [name_bytes_max]u8,
+};
+
+/// How a connection ended, as its sender saw it. The last three were the sender's doing.
+pub const StatEnd = enum(u32) {
+    consumer_closed = 0,
+    consumer_gone = 1,
+    slow_consumer = 2,
+    peer_corrupt = 3,
+    /// Wire version 9: it had said nothing for too long.
+    idle = 4,
+};
+pub const stat_ends = @typeInfo(StatEnd).@"enum".field_names.len;
+
+/// A consumer that the sender has ended.
+pub const StatDropped = extern struct {
+    id: f64,
+    /// When: milliseconds since the Unix epoch; 0: none was.
+    at_ms: f64,
+    pid: u32,
+    name_length: u32,
+    name: [name_bytes_max]u8,
+};
+
+/// A beat of the sender's event loop, and what only TypeScript counts.
+pub const StatBeat = extern struct {
+    interval_ns: f64,
+    stall_ns: f64,
+    connections: f64,
+    refused: f64,
+    memory_bytes: f64,
+    /// By `StatEnd`.
+    ended: [stat_ends]f64,
+    /// The last one that the sender ended, and why: a `StatEnd`.
+    dropped_reason: u32,
+    pad_0: u32 = 0,
+    dropped: StatDropped,
+};
+
 /// 1,024 native ones, and the slots of version 9.
 pub const fanout_consumers_max = 1280;
 /// In the result of a publish: there is an event to ask for.
 pub const fanout_event_flag = 1 << 30;
+/// In the result of any call: snapshots or resumed consumers wait for nothing but time (`fanout_pump`).
+pub const fanout_work_flag = 1 << 29;
+
+/// How much of its memory a sender's state, or its history, takes: in parts of 64 KiB, at most 64 GiB.
+pub const state_parts_min = 64;
+pub const state_parts_max = 1 << 20;
 
 /// How a fan-out is made.
 pub const FanoutOptions = extern struct {
@@ -300,6 +572,17 @@ pub const FanoutOptions = extern struct {
     tracked_max: u32,
     /// 0: versions are not compared; 1: older ones after newer ones are counted; 2: and not published.
     guard: u32,
+    /// Most memory of the state, in parts of 64 KiB; 0: there is none.
+    state_parts: u32,
+    /// 0: what a filter has matched; 1: all accounts.
+    state_keep: u32,
+    /// Memory of the history, likewise.
+    history_parts: u32,
+    /// How long a consumer that gives nothing back may leave no room for marks, in milliseconds, before it is ended.
+    stall_ms: u32,
+    /// Not 0: there is a stat page, with this id.
+    has_stats: u32,
+    stat_id: [16]u8,
 };
 
 /// How a consumer takes part in a fan-out.
@@ -313,7 +596,9 @@ pub const FanoutConsumer = extern struct {
     backlog_bytes: u32,
     /// Most bytes of the pool that frames in its ring may hold; 0: its frames carry all of their payload.
     pool_bytes: u32,
-    pad_0: u32,
+    /// Not 0: it gets nothing until `fanout_start`, and then what came after `resume_after`.
+    is_held: u32,
+    resume_after: f64,
 };
 
 /// What `fanout_info` writes: counts since it was made, exact to 2^53.
@@ -323,8 +608,8 @@ pub const FanoutInfo = extern struct {
     transactions: f64,
     slots: f64,
     deliveries: f64,
-    lost: f64,
-    conflated: f64,
+    /// By `LossReason`.
+    lost_by: [loss_reasons]f64,
     unchanged: f64,
     stale: f64,
     newest_slot: f64,
@@ -334,6 +619,45 @@ pub const FanoutInfo = extern struct {
     index_bytes: f64,
     pool_bytes: f64,
     pool_used_bytes: f64,
+    state_bytes: f64,
+    state_accounts: f64,
+    state_versions: f64,
+    state_evicted: f64,
+    /// Banks that were taken back, and accounts that were so.
+    rollbacks: f64,
+    rolled_back: f64,
+    history_bytes: f64,
+    /// A consumer that has handled this sequence, or a greater one, can be resumed; -1: none can.
+    history_from: f64,
+};
+
+/// What a key is wanted for, in a DemandRecord: updates of the account, or of accounts that it owns; transactions that
+/// name it.
+pub const demand_accounts = 1;
+pub const demand_transactions = 2;
+
+/// What `fanout_demand` writes in front of its records.
+pub const DemandHead = extern struct {
+    /// 0: there may be more.
+    is_done: u32,
+    /// Whether a filter without keys asks for accounts, and for transactions.
+    all_accounts: u32,
+    all_transactions: u32,
+    pad_0: u32,
+};
+
+/// A key that is wanted for something else than was told last.
+pub const DemandRecord = extern struct {
+    key: [address_size]u8,
+    /// 0 account, 1 owner.
+    kind: u8,
+    was: u8,
+    now: u8,
+    pad_0: u8 = 0,
+
+    comptime {
+        assert(@sizeOf(DemandRecord) == 36);
+    }
 };
 
 /// What `fanout_consumer_info` writes.
@@ -345,12 +669,17 @@ pub const FanoutConsumerInfo = extern struct {
     is_awaited: f64,
     frames: f64,
     bytes: f64,
-    lost: f64,
-    conflated: f64,
+    /// By `LossReason`.
+    lost_by: [loss_reasons]f64,
     waiting_frames: f64,
     waiting_bytes: f64,
     pool_bytes: f64,
     gap_due: f64,
+    /// 1 while the mark of an edit waits for room.
+    edit_due: f64,
+    /// Requests for state that are not answered whole, and 1 while it is held or catches up.
+    snapshots: f64,
+    is_behind: f64,
 };
 
 /// One target of `ring_offer`: the ring's handle in, the outcome out.
@@ -414,6 +743,12 @@ pub const LinkKind = enum(u16) {
     refuse = 8,
     /// Consumer to sender: edits one filter. Answered like subscribe.
     filter = 9,
+    /// Consumer to sender: a resumed connection has its filters, and wants what it missed. Answered like subscribe.
+    start = 10,
+    /// A new sender to an old one: it wants the path and the order of updates.
+    takeover = 11,
+    /// Its answer: the last sequence.
+    handover = 12,
     _,
 };
 
@@ -427,9 +762,12 @@ pub const HelloBody = extern struct {
     transaction_policy: u16,
     /// Most bytes that may wait at the sender, for policies that let them; 0: as the sender likes.
     backlog_bytes: u32,
+    /// The sequence that it handled last, and at which sender: to be resumed from there. An id of zeros: it is new.
+    resume_after: u64,
+    resume_sender_id: [16]u8,
 
     comptime {
-        assert(@sizeOf(HelloBody) == 16);
+        assert(@sizeOf(HelloBody) == 40);
     }
 };
 pub const name_bytes_max = 64;
@@ -446,6 +784,32 @@ pub const GrantBody = extern struct {
     /// What happens when the ring is full, as far as the sender permits what was asked for.
     policy: u16,
     transaction_policy: u16,
+    /// Sequence of the newest update.
+    sequence: u64,
+    /// A consumer that has handled this sequence, or a greater one, can be resumed; all ones: none can.
+    history_from: u64,
+    /// What else the sender does: `grant_has_…`.
+    features: u32,
+    /// Not 0: the connection is resumed. It gets nothing until it says `start`, and then what it missed.
+    is_resumed: u32,
+
+    comptime {
+        assert(@sizeOf(GrantBody) == 72);
+    }
+};
+
+/// It keeps state, and so answers requests for it; it can tell of room in rings of any policy.
+pub const grant_has_state: u32 = 1 << 0;
+pub const grant_has_history: u32 = 1 << 1;
+/// It lets another sender of its user take its path over.
+pub const grant_has_takeover: u32 = 1 << 2;
+
+/// Body of a handover.
+pub const HandoverBody = extern struct {
+    sequence: u64,
+    newest_slot: u64,
+    /// Accounts forgotten for want of memory, by it and those before it.
+    evicted: u64,
 };
 
 /// What happens to a consumer whose ring is full (design D12).
@@ -488,19 +852,39 @@ pub const FilterBody = extern struct {
     account_count: u32,
     owner_count: u32,
     program_length: u32,
+    /// `filter_flag_state`, `filter_flag_versions`.
+    flags: u32,
 
     comptime {
-        assert(@sizeOf(FilterBody) == 16);
+        assert(@sizeOf(FilterBody) == 20);
     }
 };
+/// Of filter and subscribe messages: what the sender knows of these keys comes first (op add, replace), and then
+/// `snapshot_complete`, once, for all messages of a request.
+pub const filter_flag_state: u32 = 1 << 0;
+/// Of subscribe messages: more of the same request follow, which only matters for its state.
+pub const filter_flag_more: u32 = 1 << 1;
+/// Of filter messages that ask for state, by who is to take over: of each account all versions that are kept, and what is known of
+/// forks, as slot frames flagged `state`.
+pub const filter_flag_versions: u32 = 1 << 2;
 pub const filters_per_consumer_max = 64;
+/// Filters of a sender.
+pub const filters_max = 2048;
+/// Sets of filters that keys of a sender have; those that one filter made; bytes of their members.
+pub const filter_sets_max = 1 << 18;
+pub const filter_sets_made_max = 1 << 16;
+pub const filter_set_bytes_max = 64 << 20;
+/// Requests for state of one consumer that wait, and bytes of the keys of all of a sender.
+pub const state_requests_max = 256;
+pub const state_request_bytes_max = 128 << 20;
 
 /// Followed by the account keys, then the owner keys, 32 bytes each.
 pub const SubscribeBody = extern struct {
     account_count: u32,
     owner_count: u32,
     transactions: u32,
-    pad_0: u32,
+    /// `filter_flag_…`.
+    flags: u32,
 };
 
 pub const AckBody = extern struct {
@@ -710,6 +1094,8 @@ pub const filter_slices_max = 4;
 pub const filter_program_bytes_max = 3 * filter_keys_max * address_size + 2048;
 /// A message with more keys than an index of one byte reaches is no message.
 pub const message_keys_max = 256;
+/// An instruction names each key of its transaction, loaded or not, by an index of one byte.
+pub const loaded_keys_max = 256;
 
 /// What a filter is about: a filter is of one kind.
 pub const FilterKind = enum(u16) {
@@ -850,8 +1236,16 @@ pub const Status = enum(i32) {
     handles_exhausted = status_base - 112,
     memory_limit = status_base - 113,
     consumers_limit = status_base - 114,
-    /// More filters, keys or sets of them than the sender keeps.
+    /// More filters than a sender keeps.
     filters_limit = status_base - 120,
+    /// More keys than one filter may have.
+    filter_keys_limit = status_base - 121,
+    /// More different keys than a sender keeps.
+    keys_limit = status_base - 122,
+    /// More different sets of filters that keys have than a sender keeps.
+    sets_limit = status_base - 123,
+    /// More requests for state, or more of their keys, than may wait.
+    requests_limit = status_base - 124,
     // Wire version 9: the original's error kinds (reference: InvalidWireVersion, InvalidMessageTag, MalformedPayload,
     // PayloadTooLarge, DecodeError).
     v9_version = status_base - 115,
@@ -882,6 +1276,9 @@ pub const symbols = [_]Symbol{
     .{ .name = "qlaster_listen", .parameters = &.{ .buffer, .u32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_listener_fd", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_listener_accept", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_listener_pass", .parameters = &.{ .u32, .buffer }, .result = .i32 },
+    .{ .name = "qlaster_listener_yield", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_listener_take", .parameters = &.{ .buffer, .u32, .u32, .i32, .i32 }, .result = .i32 },
     .{ .name = "qlaster_link_adopt", .parameters = &.{.i32}, .result = .i32 },
     .{ .name = "qlaster_link_fd", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_link_connect", .parameters = &.{ .buffer, .u32 }, .result = .i32 },
@@ -909,19 +1306,30 @@ pub const symbols = [_]Symbol{
     .{ .name = "qlaster_fanout_pool_fd", .parameters = &.{.u32}, .result = .i32 },
     .{ .name = "qlaster_fanout_add", .parameters = &.{ .u32, .u32, .buffer }, .result = .i32 },
     .{ .name = "qlaster_fanout_remove", .parameters = &.{ .u32, .u32, .u32 }, .result = .i32 },
-    .{ .name = "qlaster_fanout_sweep", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fanout_sweep", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_clock", .parameters = &.{ .u32, .f64 }, .result = .i32 },
     .{ .name = "qlaster_fanout_edit", .parameters = &.{ .u32, .u32, .buffer, .u32 }, .result = .i32 },
     .{ .name = "qlaster_fanout_publish", .parameters = &.{ .u32, .buffer, .u32, .buffer, .u32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_fanout_publish_many", .parameters = &.{ .u32, .buffer, .u32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_fanout_commit", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fanout_start", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_pump", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fanout_freeze", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_seed", .parameters = &.{ .u32, .buffer, .u32, .buffer, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_adopt", .parameters = &.{ .u32, .f64, .f64, .f64 }, .result = .i32 },
     .{ .name = "qlaster_fanout_flush", .parameters = &.{ .u32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_fanout_mark", .parameters = &.{ .u32, .u32, .buffer, .u32 }, .result = .i32 },
     .{ .name = "qlaster_fanout_event", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fanout_stat_announce", .parameters = &.{ .u32, .u32 }, .result = .i32 },
+    .{ .name = "qlaster_fanout_stat_identify", .parameters = &.{ .u32, .u32, .buffer }, .result = .i32 },
+    .{ .name = "qlaster_fanout_stat_beat", .parameters = &.{ .u32, .buffer }, .result = .i32 },
     .{ .name = "qlaster_fanout_info", .parameters = &.{ .u32, .buffer }, .result = .i32 },
+    .{ .name = "qlaster_fanout_demand_start", .parameters = &.{.u32}, .result = .i32 },
+    .{ .name = "qlaster_fanout_demand", .parameters = &.{ .u32, .buffer, .u32, .u32 }, .result = .i32 },
     .{ .name = "qlaster_fanout_consumer_info", .parameters = &.{ .u32, .u32, .buffer }, .result = .i32 },
     .{
         .name = "qlaster_filter_evaluate",
-        .parameters = &.{ .buffer, .u32, .buffer, .u32, .buffer, .u32, .buffer, .u32, .i32, .buffer },
+        .parameters = &.{ .buffer, .u32, .buffer, .u32, .buffer, .u32, .i32, .buffer },
         .result = .i32,
     },
     .{ .name = "qlaster_v9_ring_create", .parameters = &.{ .buffer, .u32, .u32, .f64, .f64, .buffer }, .result = .i32 },

@@ -15,6 +15,8 @@ fn codeOf(status: Status) Code {
 
 pub const Link = struct {
     fd: i32,
+    /// A runtime has a duplicate to read from, and closes it some turns of its event loop after it was told to.
+    is_shared: bool = false,
 
     /// Keeps a duplicate of what a runtime accepted; the runtime closes its own.
     pub fn adopt(fd: i32, out: *Link) Code {
@@ -71,7 +73,16 @@ pub const Link = struct {
         return if (received.code == 0) codeOf(.end_of_stream) else received.code;
     }
 
+    /// A duplicate for a runtime.
+    pub fn share(link: *Link) Code {
+        const duplicate = platform.duplicate(link.fd);
+        if (duplicate >= 0) link.is_shared = true;
+        return duplicate;
+    }
+
+    /// The other side reads the end at once, whenever the runtime closes its duplicate.
     pub fn destroy(link: Link) void {
+        if (link.is_shared) platform.socketShutdown(link.fd);
         _ = platform.close(link.fd);
     }
 };

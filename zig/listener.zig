@@ -45,6 +45,8 @@ pub const Listener = struct {
     listen_fd: i32,
     /// What we bound, so that `destroy` removes nothing that somebody else put there.
     socket: platform.FileInfo,
+    /// Another process goes on with it: nothing of it is ours to remove.
+    is_passed: bool = false,
 
     /// Binds and listens. `any_uid`: other users may connect as far as the directory lets them; TypeScript checks who.
     pub fn create(path: []const u8, any_uid: bool, out: *Listener) Code {
@@ -59,6 +61,7 @@ pub const Listener = struct {
         if (lock_fd < 0) return lock_fd;
         out.lock_fd = lock_fd;
         out.listen_fd = -1;
+        out.is_passed = false;
 
         const free = probe(&out.path);
         const bound = if (free < 0) free else out.bind(any_uid);
@@ -86,6 +89,48 @@ pub const Listener = struct {
         return 0;
     }
 
+    /// Goes on with what another process of our user held, which leaves both descriptors to us: the lock is the open file's,
+    /// so it was free at no moment, and who connected meanwhile waits in the queue. They are ours, whatever the outcome.
+    pub fn take(path: []const u8, any_uid: bool, lock_fd: i32, listen_fd: i32, out: *Listener) Code {
+        const code = check(path, any_uid, lock_fd, listen_fd, out);
+        if (code < 0) {
+            _ = platform.closeForeign(listen_fd);
+            _ = platform.closeForeign(lock_fd);
+        }
+        return code;
+    }
+
+    fn check(path: []const u8, any_uid: bool, lock_fd: i32, listen_fd: i32, out: *Listener) Code {
+        if (path.len == 0 or std.mem.indexOfScalar(u8, path, 0) != null) return codeOf(.bad_argument);
+        if (path.len > path_bytes_max) return codeOf(.path_too_long);
+        out.* = .{ .path = .of(&.{path}), .lock_path = .of(&.{ path, lock_suffix }), .lock_fd = lock_fd, .listen_fd = listen_fd, .socket = undefined };
+        if (!platform.isUnixListener(listen_fd)) return codeOf(.bad_descriptor);
+        // Ours already, if it is what the other one held.
+        const locked = platform.lockExclusive(lock_fd);
+        if (locked < 0) return codeOf(.bad_descriptor);
+        var at_path: platform.FileInfo = undefined;
+        if (platform.statPath(out.lock_path.z(), &at_path, false) < 0) return codeOf(.bad_descriptor);
+        const own = platform.statDescriptor(lock_fd) orelse return codeOf(.bad_descriptor);
+        if (!own.same(at_path)) return codeOf(.bad_descriptor);
+        const known = platform.statPath(out.path.z(), &out.socket, false);
+        if (known < 0) return known;
+        if (out.socket.kind != .socket) return codeOf(.path_not_socket);
+        return platform.setMode(out.path.z(), if (any_uid) 0o666 else 0o600);
+    }
+
+    /// Duplicates of the lock's and the socket's descriptor, for who takes the path over; they are the caller's.
+    pub fn pass(listener: *const Listener, out: *[2]i32) Code {
+        const lock_fd = platform.duplicate(listener.lock_fd);
+        if (lock_fd < 0) return lock_fd;
+        const listen_fd = platform.duplicate(listener.listen_fd);
+        if (listen_fd < 0) {
+            _ = platform.close(lock_fd);
+            return listen_fd;
+        }
+        out.* = .{ lock_fd, listen_fd };
+        return 0;
+    }
+
     /// A duplicate of the listening descriptor, for a runtime's event loop; it is the caller's.
     pub fn duplicate(listener: *const Listener) Code {
         return platform.duplicate(listener.listen_fd);
@@ -100,8 +145,20 @@ pub const Listener = struct {
         return 0;
     }
 
+    /// Says in the lock file where to find a descriptor of this process, for who may open it by `/proc`. What a dead sender
+    /// had said there is replaced; until then it leads nowhere, since the id is another one.
+    pub fn announce(listener: *const Listener, fd: i32, id: [16]u8) Code {
+        var text: [96]u8 = undefined;
+        const line = std.fmt.bufPrint(&text, "{d} {d} {x}\n", .{ platform.getPid(), fd, id }) catch return codeOf(.bad_argument);
+        return platform.replaceContents(listener.lock_fd, line);
+    }
+
     pub fn destroy(listener: *Listener) void {
         _ = platform.close(listener.listen_fd);
+        if (listener.is_passed) {
+            _ = platform.close(listener.lock_fd);
+            return;
+        }
         var present: platform.FileInfo = undefined;
         if (platform.statPath(listener.path.z(), &present, false) == 0 and present.same(listener.socket)) {
             _ = platform.unlink(listener.path.z());
@@ -184,14 +241,20 @@ fn probe(path: *const PathBuffer) Code {
 }
 
 const testing = std.testing;
+const common = @import("testing.zig");
 
 fn exists(path: [:0]const u8) bool {
     var info: platform.FileInfo = undefined;
     return platform.statPath(path, &info, false) == 0;
 }
 
+fn existsLock(path: []const u8) bool {
+    var buffer: [path_bytes_max + lock_suffix.len + 1]u8 = undefined;
+    return exists(std.fmt.bufPrintSentinel(&buffer, "{s}{s}", .{ path, lock_suffix }, 0) catch unreachable);
+}
+
 test "a second sender is refused while the first lives; the end leaves nothing" {
-    const path = "/tmp/qlaster-listener-test-a.sock";
+    const path = &common.path("listener-a.sock");
     var first: Listener = undefined;
     try testing.expectEqual(0, Listener.create(path, false, &first));
     var second: Listener = undefined;
@@ -206,13 +269,13 @@ test "a second sender is refused while the first lives; the end leaves nothing" 
     link.destroy();
     first.destroy();
     try testing.expect(!exists(path));
-    try testing.expect(!exists(path ++ lock_suffix));
+    try testing.expect(!existsLock(path));
     try testing.expectEqual(0, Listener.create(path, false, &second));
     second.destroy();
 }
 
 test "a dead sender's socket and lock file are taken over" {
-    const path = "/tmp/qlaster-listener-test-b.sock";
+    const path = &common.path("listener-b.sock");
     var dead: Listener = undefined;
     try testing.expectEqual(0, Listener.create(path, false, &dead));
     _ = platform.close(dead.listen_fd); // as the kernel does at kill -9
@@ -226,8 +289,35 @@ test "a dead sender's socket and lock file are taken over" {
     try testing.expect(!exists(path));
 }
 
+test "who takes a path over holds it without a break; who gave it up removes nothing of it" {
+    const path = &common.path("listener-d.sock");
+    var old: Listener = undefined;
+    try testing.expectEqual(0, Listener.create(path, false, &old));
+    var passed: [2]i32 = undefined;
+    try testing.expectEqual(0, old.pass(&passed));
+    var early: Link = undefined;
+    try testing.expectEqual(0, Link.connect(path, &early));
+    defer early.destroy();
+    old.is_passed = true;
+    old.destroy();
+    var third: Listener = undefined;
+    try testing.expectEqual(codeOf(.path_in_use), Listener.create(path, false, &third));
+    var new: Listener = undefined;
+    try testing.expectEqual(0, Listener.take(path, false, passed[0], passed[1], &new));
+    try testing.expectEqual(codeOf(.path_in_use), Listener.create(path, false, &third));
+    var accepted: Link = undefined;
+    try testing.expectEqual(0, new.accept(&accepted));
+    accepted.destroy();
+    new.destroy();
+    try testing.expect(!exists(path));
+    try testing.expect(!existsLock(path));
+    // What is no such pair is closed, and refused.
+    const fd = platform.socketStream();
+    try testing.expectEqual(codeOf(.bad_descriptor), Listener.take(path, false, fd, platform.duplicate(fd), &new));
+}
+
 test "refuses a live socket without a lock, a path that is no socket, an unsafe directory, a long path" {
-    const path = "/tmp/qlaster-listener-test-c.sock";
+    const path = &common.path("listener-c.sock");
     var listener: Listener = undefined;
     const foreign = platform.socketStream();
     try testing.expectEqual(0, platform.socketBind(foreign, path));
@@ -241,15 +331,16 @@ test "refuses a live socket without a lock, a path that is no socket, an unsafe 
     try testing.expect(exists(path));
     _ = platform.close(file);
     _ = platform.unlink(path);
-    try testing.expect(!exists(path ++ lock_suffix));
+    try testing.expect(!existsLock(path));
 
-    const directory = "/tmp/qlaster-listener-test-dir";
-    _ = platform.makeDirectory(directory);
-    defer _ = std.os.linux.rmdir(directory);
-    try testing.expectEqual(0, platform.setMode(directory, 0o777));
-    try testing.expectEqual(codeOf(.directory_unsafe), Listener.create(directory ++ "/s", false, &listener));
-    try testing.expectEqual(0, platform.setMode(directory, 0o1777));
-    try testing.expectEqual(0, Listener.create(directory ++ "/s", false, &listener));
+    const directory = common.path("listener-directory");
+    const within = common.path("listener-directory/s");
+    _ = platform.makeDirectory(&directory);
+    defer _ = std.os.linux.rmdir(&directory);
+    try testing.expectEqual(0, platform.setMode(&directory, 0o777));
+    try testing.expectEqual(codeOf(.directory_unsafe), Listener.create(&within, false, &listener));
+    try testing.expectEqual(0, platform.setMode(&directory, 0o1777));
+    try testing.expectEqual(0, Listener.create(&within, false, &listener));
     listener.destroy();
 
     const long: [path_bytes_max + 1]u8 = @splat('a');

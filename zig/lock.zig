@@ -25,12 +25,16 @@ pub const Lock = struct {
         @branchHint(.cold);
         for (0..looks) |_| {
             std.atomic.spinLoopHint();
+            // Monotonic: a look, nothing follows from it. Acquire: as in `acquire`.
             if (lock.state.load(.monotonic) == free and lock.state.cmpxchgWeak(free, held, .acquire, .monotonic) == null) return;
         }
+        // Acquire: pairs with the release in `release`. Who sleeps leaves the word at `awaited`, so that whoever holds the lock
+        // then wakes somebody; the kernel compares it under its own lock, so no wake falls between look and sleep.
         while (lock.state.swap(awaited, .acquire) != free) platform.futexWait(&lock.state.raw, awaited);
     }
 
     pub fn release(lock: *Lock) void {
+        // Release: pairs with the acquire in `acquire` and `acquireSlow`. What was done under the lock is seen by the next.
         if (lock.state.swap(free, .release) == awaited) platform.futexWakeOne(&lock.state.raw);
     }
 };

@@ -213,6 +213,20 @@ pub const Pool = struct {
 
     // References
 
+    /// What `offer` reads and writes of a connection: first its books, then the newest references, which these point to.
+    pub fn askForBooks(pool: *const Pool, connection: u16) void {
+        @prefetch(&pool.connections[connection], .{ .rw = .write });
+        @prefetch(&pool.pinned[connection], .{ .rw = .write });
+    }
+
+    pub fn askForReferences(pool: *const Pool, connection: u16) void {
+        const state = &pool.connections[connection];
+        const chunk = state.last orelse return;
+        if (state.last_end == references_per_chunk) return;
+        @prefetch(&chunk.positions[state.last_end], .{ .rw = .write });
+        @prefetch(&chunk.blocks[state.last_end], .{ .rw = .write });
+    }
+
     /// The frame that ends at `position` of this connection's ring refers to the block. Positions of one connection never
     /// decrease. Error OutOfMemory: the books can't grow, or a bound is reached; nothing has changed.
     pub fn offer(pool: *Pool, block: Block, connection: u16, position: u64) error{OutOfMemory}!void {

@@ -7,6 +7,8 @@ const std = @import("std");
 const layout = @import("layout.zig");
 const platform = @import("platform/mod.zig");
 const copy = @import("copy.zig").copy;
+const Tail = @import("transaction.zig").Tail;
+const SlotCounts = @import("slot_counts.zig").SlotCounts;
 const FrameHeader = layout.FrameHeader;
 const FrameKind = layout.FrameKind;
 const assert = std.debug.assert;
@@ -16,16 +18,16 @@ pub fn paddedSize(length: usize) usize {
 }
 
 /// Data frames leave the reserved room alone; marks may use it (design D11).
-fn mayUseReserved(kind: FrameKind) bool {
+pub fn mayUseReserved(kind: FrameKind) bool {
     return switch (kind) {
-        .slot, .gap, .filter, .goodbye => true,
+        .slot, .gap, .filter, .goodbye, .snapshot_complete, .rollback, .resumed => true,
         else => false,
     };
 }
 
 pub fn isUpdate(kind: FrameKind) bool {
     return switch (kind) {
-        .account, .transaction, .slot, .left => true,
+        .account, .transaction, .slot, .left, .rollback, .withdrawn => true,
         else => false,
     };
 }
@@ -78,6 +80,8 @@ pub const Producer = struct {
     lost: u32 = 0,
     conflated: u32 = 0,
     lost_total: u64 = 0,
+    /// Updates that the consumer says it has skipped, as far as that can be.
+    skipped_updates: u64 = 0,
 
     pub const OfferError = error{ Full, TooLarge, PeerCorrupt };
 
@@ -196,6 +200,16 @@ pub const Producer = struct {
         producer.header.skip_to.store(producer.committed, .release);
     }
 
+    /// Updates that were written for the consumer and that it has jumped over. Its own word, so that it can only spoil its own
+    /// figures: the number never decreases, and is never more than what was written.
+    pub fn skippedUpdates(producer: *Producer) u64 {
+        // Monotonic: a figure that orders nothing. Pairs with the store in `Consumer.poll`.
+        const said = producer.page.skipped_updates.load(.monotonic);
+        const written = producer.ordinal - producer.lost_total;
+        producer.skipped_updates = @max(producer.skipped_updates, @min(said, written));
+        return producer.skipped_updates;
+    }
+
     /// From now on blocks that this connection still sees may be reused.
     pub fn revoke(producer: *Producer) void {
         // Pairs with the load in `Consumer.isRevoked`: the fence puts it before whatever is written into a block from now on,
@@ -245,7 +259,16 @@ pub const Producer = struct {
         return true;
     }
 
+    /// When the oldest frame that has not been given back was published; 0: there is none.
+    pub fn oldestNs(producer: *const Producer) u64 {
+        if (producer.consumer_cursor_cached == producer.committed) return 0;
+        const offset: usize = @intCast(producer.consumer_cursor_cached & (producer.capacity - 1));
+        const header: *const FrameHeader = @ptrCast(@alignCast(producer.data + offset));
+        return header.publish_ns;
+    }
+
     pub fn isParked(producer: *const Producer) bool {
+        // Monotonic: for show. Pairs with the stores in `Consumer.park` and `unpark`.
         return producer.page.park_epoch.load(.monotonic) % 2 == 1;
     }
 };
@@ -266,6 +289,9 @@ pub const Consumer = struct {
     is_awaited: bool = false,
     /// Bytes that `skip_to` made us jump over and that no record has accounted for.
     skipped_bytes: u64 = 0,
+    /// Updates in skipped frames; and accounts and transactions of them, by slot, where there is memory for that.
+    skipped_updates: u64 = 0,
+    skipped: ?*SlotCounts = null,
     /// `FrameHeader.ordinal` of the last frame handed out.
     ordinal: u32 = 0,
     /// Of the pool, which lies behind the second mapping of the data.
@@ -283,9 +309,13 @@ pub const Consumer = struct {
         const closing = consumer.header.closing.load(.acquire);
         const skip_to = consumer.header.skip_to.load(.acquire);
         const fresh = try consumer.refresh();
-        if (skip_to > consumer.cursor) try consumer.skipTo(skip_to);
+        if (skip_to > consumer.cursor) {
+            if (skip_to > consumer.producer_cursor_cached or skip_to % layout.frame_align != 0) return error.PeerCorrupt;
+        }
+        const skipped_before = consumer.skipped_updates;
         var count: u32 = 0;
-        while (count < out.len and consumer.cursor < consumer.producer_cursor_cached) : (count += 1) {
+        while (count < out.len and consumer.cursor < consumer.producer_cursor_cached) {
+            if (consumer.cursor < skip_to and try consumer.skipFrame(skip_to)) continue;
             const left = consumer.producer_cursor_cached - consumer.cursor;
             const offset: u32 = @intCast(consumer.cursor & (consumer.capacity - 1));
             const record = &out[count];
@@ -293,17 +323,63 @@ pub const Consumer = struct {
             record.ring_bytes = @intCast(size + consumer.skipped_bytes);
             consumer.skipped_bytes = 0;
             consumer.cursor += size;
+            count += 1;
+        }
+        if (consumer.skipped_updates != skipped_before) {
+            // Monotonic: a figure. Pairs with the load in `Producer.skippedUpdates`.
+            consumer.page.skipped_updates.store(consumer.skipped_updates, .monotonic);
         }
         if (count == 0) consumer.releaseSkipped();
         if (fresh == 0 and closing != 0) return error.EndOfStream;
         return count;
     }
 
-    /// The producer gave these frames up: they are stale.
-    fn skipTo(consumer: *Consumer, cursor: u64) error{PeerCorrupt}!void {
-        if (cursor > consumer.producer_cursor_cached or cursor % layout.frame_align != 0) return error.PeerCorrupt;
-        consumer.skipped_bytes += cursor - consumer.cursor;
-        consumer.cursor = cursor;
+    /// When a frame that was handed out had been published. The producer's word.
+    pub fn publishNs(consumer: *const Consumer, record: layout.PollRecord) u64 {
+        return readOnce(u64, @alignCast(consumer.data + record.frame_offset), @offsetOf(FrameHeader, "publish_ns"));
+    }
+
+    /// Jumps over a frame that the producer gave up as stale, and counts what it was: nobody else knows which of those were not
+    /// handed out. False: it is a mark that is handed out all the same, since nothing would say it again.
+    fn skipFrame(consumer: *Consumer, end: u64) error{PeerCorrupt}!bool {
+        const offset: usize = @intCast(consumer.cursor & (consumer.capacity - 1));
+        const frame: [*]align(layout.frame_align) const u8 = @alignCast(consumer.data + offset);
+        const length = try lengthAt(frame, end - consumer.cursor);
+        const kind: FrameKind = @fromBackingInt(readOnce(u16, frame, @offsetOf(FrameHeader, "kind")));
+        if (!isUpdate(kind) and kind != .gap) return false;
+        if (isUpdate(kind)) {
+            consumer.skipped_updates += 1;
+            consumer.countSkipped(frame, kind, length);
+        }
+        consumer.skipped_bytes += paddedSize(length);
+        consumer.cursor += paddedSize(length);
+        return true;
+    }
+
+    /// By its slot, if it was published of one: neither state nor what a rollback brings back is.
+    fn countSkipped(consumer: *Consumer, frame: [*]align(layout.frame_align) const u8, kind: FrameKind, length: u32) void {
+        const table = consumer.skipped orelse return;
+        const head = @sizeOf(FrameHeader);
+        const flags = readOnce(u16, frame, @offsetOf(FrameHeader, "flags"));
+        if (flags & (layout.frame_flag_state | layout.frame_flag_restored) != 0) return;
+        switch (kind) {
+            .account => if (length >= head + @sizeOf(layout.AccountBody)) {
+                table.of(readOnce(u64, frame, head + @offsetOf(layout.AccountBody, "slot"))).accounts += 1;
+            },
+            .transaction => if (length >= head + @sizeOf(layout.TransactionBody)) {
+                table.of(readOnce(u64, frame, head + @offsetOf(layout.TransactionBody, "slot"))).transactions += 1;
+            },
+            else => {},
+        }
+    }
+
+    /// The length of a frame that has to end within `left` bytes.
+    fn lengthAt(frame: [*]align(layout.frame_align) const u8, left: u64) error{PeerCorrupt}!u32 {
+        if (left < @sizeOf(FrameHeader)) return error.PeerCorrupt;
+        const length = readOnce(u32, frame, @offsetOf(FrameHeader, "length"));
+        if (length < @sizeOf(FrameHeader)) return error.PeerCorrupt;
+        if (paddedSize(length) > left) return error.PeerCorrupt;
+        return length;
     }
 
     /// With nothing behind them that could account for them, skipped bytes go back by themselves, once all is released.
@@ -333,12 +409,9 @@ pub const Consumer = struct {
 
     /// Fills in one record. Returns the bytes that the frame takes in the ring.
     fn describe(consumer: *Consumer, offset: u32, left: u64, record: *layout.PollRecord) error{PeerCorrupt}!u64 {
-        if (left < @sizeOf(FrameHeader)) return error.PeerCorrupt;
         const frame: [*]align(layout.frame_align) const u8 = @alignCast(consumer.data + offset);
-        const length = readOnce(u32, frame, @offsetOf(FrameHeader, "length"));
-        if (length < @sizeOf(FrameHeader)) return error.PeerCorrupt;
+        const length = try lengthAt(frame, left);
         const size = paddedSize(length);
-        if (size > left) return error.PeerCorrupt;
         const kind = readOnce(u16, frame, @offsetOf(FrameHeader, "kind"));
         const flags = readOnce(u16, frame, @offsetOf(FrameHeader, "flags"));
         const ordinal = readOnce(u32, frame, @offsetOf(FrameHeader, "ordinal"));
@@ -379,28 +452,44 @@ pub const Consumer = struct {
             .transaction => {
                 const Body = layout.TransactionBody;
                 if (body_length < @sizeOf(Body)) return error.PeerCorrupt;
-                const message_length = readOnce(u32, frame, @sizeOf(FrameHeader) + @offsetOf(Body, "message_length"));
-                const meta_length = readOnce(u32, frame, @sizeOf(FrameHeader) + @offsetOf(Body, "meta_length"));
-                if (message_length > layout.payload_bytes_max) return error.PeerCorrupt;
-                if (meta_length > layout.payload_bytes_max) return error.PeerCorrupt;
-                const has_meta = flags & layout.frame_flag_meta != 0;
-                if (!has_meta and meta_length != 0) return error.PeerCorrupt;
-                const message_room: u32 = if (has_meta) @intCast(paddedSize(message_length)) else message_length;
-                const inline_length = if (pool_generation == 0) message_room + meta_length else 0;
+                const parts: Tail.Parts = .{
+                    .message_length = readOnce(u32, frame, @sizeOf(FrameHeader) + @offsetOf(Body, "message_length")),
+                    .meta_length = readOnce(u32, frame, @sizeOf(FrameHeader) + @offsetOf(Body, "meta_length")),
+                    .loaded_writable_count = readOnce(u16, frame, @sizeOf(FrameHeader) + @offsetOf(Body, "loaded_writable_count")),
+                    .loaded_readonly_count = readOnce(u16, frame, @sizeOf(FrameHeader) + @offsetOf(Body, "loaded_readonly_count")),
+                    .has_meta = flags & layout.frame_flag_meta != 0,
+                };
+                const tail = Tail.from(parts) orelse return error.PeerCorrupt;
+                const inline_length = if (pool_generation == 0) tail.length else 0;
                 if (body_length != @sizeOf(Body) + inline_length) return error.PeerCorrupt;
                 record.payload_offset = if (pool_generation == 0)
                     body + @sizeOf(Body)
                 else
-                    try consumer.inPool(pool_block, message_room + meta_length);
-                record.payload_length = message_length;
-                record.extra_offset = record.payload_offset + message_room;
-                record.extra_length = meta_length;
+                    try consumer.inPool(pool_block, tail.length);
+                record.payload_length = parts.message_length;
+                // What lies between the message, padded, and this are the loaded addresses: the view takes their number so.
+                record.extra_offset = record.payload_offset + tail.meta_offset;
+                record.extra_length = parts.meta_length;
             },
-            .slot => if (body_length != @sizeOf(layout.SlotBody)) return error.PeerCorrupt,
-            .gap => if (body_length != @sizeOf(layout.GapBody)) return error.PeerCorrupt,
+            .slot => {
+                if (body_length != @sizeOf(layout.SlotBody)) return error.PeerCorrupt;
+                if (consumer.skipped_updates > 0) if (consumer.skipped) |table| {
+                    const skipped = table.get(readOnce(u64, frame, @sizeOf(FrameHeader) + @offsetOf(layout.SlotBody, "slot")));
+                    record.payload_length = std.math.lossyCast(u32, skipped.accounts);
+                    record.extra_length = std.math.lossyCast(u32, skipped.transactions);
+                };
+            },
+            .gap => {
+                if (body_length != @sizeOf(layout.GapBody)) return error.PeerCorrupt;
+                record.payload_length = @truncate(consumer.skipped_updates);
+                record.extra_length = @truncate(consumer.skipped_updates >> 32);
+            },
             .goodbye => if (body_length != @sizeOf(layout.GoodbyeBody)) return error.PeerCorrupt,
             .filter => if (body_length != @sizeOf(layout.FilterMarkBody)) return error.PeerCorrupt,
-            .left => if (body_length != @sizeOf(layout.LeftBody)) return error.PeerCorrupt,
+            .left, .withdrawn => if (body_length != @sizeOf(layout.LeftBody)) return error.PeerCorrupt,
+            .snapshot_complete => if (body_length != @sizeOf(layout.SnapshotCompleteBody)) return error.PeerCorrupt,
+            .rollback => if (body_length != @sizeOf(layout.RollbackBody)) return error.PeerCorrupt,
+            .resumed => if (body_length != @sizeOf(layout.ResumedBody)) return error.PeerCorrupt,
             _ => return error.PeerCorrupt,
         }
         consumer.ordinal = ordinal;

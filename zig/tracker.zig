@@ -47,14 +47,20 @@ pub const Record = struct {
     filter_count: u8,
     /// Published since the clock's hand was here.
     is_recent: bool,
+    /// Its key's, so that forgetting it asks for no more than where that stands.
+    hash: u64,
 
     pub fn matched(record: *const Record) []const FilterRef {
         return record.filters[0..record.filter_count];
     }
 };
 
+/// How many records before it is there the clock's hand asks for what forgetting one reads.
+const hand_ahead = 16;
+
 pub const Tracker = struct {
     table: KeyTable,
+    /// At the index of the key in the table: no key is ever taken out, but replaced.
     records: Span(Record),
     /// Where the clock's hand is, in the order of the table.
     hand: u32 = 0,
@@ -76,27 +82,36 @@ pub const Tracker = struct {
     }
 
     pub fn find(tracker: *Tracker, key: *const Key) ?*Record {
-        const index = tracker.table.find(key) orelse return null;
-        return &tracker.records.items[tracker.table.values.items[index]];
+        return tracker.findHashed(tracker.hashOf(key), key);
     }
 
+    pub fn hashOf(tracker: *const Tracker, key: *const Key) u64 {
+        return tracker.table.hashOf(key);
+    }
+
+    pub fn findHashed(tracker: *Tracker, hash: u64, key: *const Key) ?*Record {
+        const index = tracker.table.findHashed(hash, key) orelse return null;
+        return &tracker.records.items[index];
+    }
+
+    pub const Got = struct { record: *Record, is_new: bool };
+
     /// The account's record, made if there is none: then it holds nothing yet. Null: there is no memory for it.
-    pub fn get(tracker: *Tracker, key: *const Key) ?struct { record: *Record, is_new: bool } {
-        const hash = tracker.table.hashOf(key);
-        if (tracker.table.findHashed(hash, key)) |index| {
-            return .{ .record = &tracker.records.items[tracker.table.values.items[index]], .is_new = false };
-        }
-        // A record that was forgotten is used again; else the next one that never was.
-        var place = tracker.table.len;
-        tracker.table.prepare(hash) catch {
+    pub fn get(tracker: *Tracker, key: *const Key) ?Got {
+        return tracker.getHashed(tracker.hashOf(key), key);
+    }
+
+    pub fn getHashed(tracker: *Tracker, hash: u64, key: *const Key) ?Got {
+        if (tracker.findHashed(hash, key)) |record| return .{ .record = record, .is_new = false };
+        const index = tracker.add(hash, key) catch blk: {
             if (tracker.table.len == 0) return null;
-            place = tracker.forgetOldest();
-            tracker.table.prepare(hash) catch return null; // that record's place is lost, which costs its bytes
+            const oldest = tracker.findOldest();
+            tracker.table.replaceAt(oldest, tracker.records.items[oldest].hash, hash, key) catch return null;
+            break :blk oldest;
         };
-        tracker.records.ensure(place + 1) catch return null;
-        tracker.table.insert(hash, key, place);
-        const record = &tracker.records.items[place];
+        const record = &tracker.records.items[index];
         record.* = .{
+            .hash = hash,
             .version = .{ .source_epoch = 0, .slot = 0, .bank_id = 0, .write_version = 0 },
             .digest = null,
             .era = tracker.era,
@@ -107,25 +122,46 @@ pub const Tracker = struct {
         return .{ .record = record, .is_new = true };
     }
 
+    fn add(tracker: *Tracker, hash: u64, key: *const Key) error{ OutOfMemory, KeysFull }!u32 {
+        const index = tracker.table.len;
+        try tracker.table.prepare(hash);
+        try tracker.records.ensure(index + 1);
+        tracker.table.insert(hash, key, index);
+        return index;
+    }
+
+    // For many keys, whose reads from memory overlap: each step for all of them before the next one.
+
+    pub fn askForKey(tracker: *const Tracker, hash: u64) void {
+        tracker.table.prefetchPlaces(hash);
+    }
+
+    pub fn askForRecord(tracker: *const Tracker, hash: u64) void {
+        const index = tracker.table.guess(hash) orelse return;
+        @prefetch(&tracker.table.keys.items[index], .{});
+        const record: [*]const u8 = @ptrCast(&tracker.records.items[index]);
+        @prefetch(record, .{ .rw = .write });
+        @prefetch(record + @sizeOf(Record) - 1, .{ .rw = .write });
+    }
+
     /// From now on every write is looked at.
     pub fn openEyes(tracker: *Tracker) void {
         if (tracker.is_blind) tracker.era +%= 1;
         tracker.is_blind = false;
     }
 
-    /// Returns the place of its record.
-    fn forgetOldest(tracker: *Tracker) u32 {
+    /// Returns its index.
+    fn findOldest(tracker: *Tracker) u32 {
         // Twice round at most: the first time makes all of them old.
         for (0..2 * @as(usize, tracker.table.len) + 1) |_| {
             if (tracker.hand >= tracker.table.len) tracker.hand = 0;
-            const place = tracker.table.values.items[tracker.hand];
-            const record = &tracker.records.items[place];
-            if (!record.is_recent) {
-                tracker.table.removeAt(tracker.hand);
-                return place;
-            }
-            record.is_recent = false;
+            const index = tracker.hand;
             tracker.hand += 1;
+            const ahead = index + hand_ahead;
+            if (ahead < tracker.table.len) tracker.table.prefetchPlaces(tracker.records.items[ahead].hash);
+            const record = &tracker.records.items[index];
+            if (!record.is_recent) return index;
+            record.is_recent = false;
         }
         unreachable;
     }
@@ -168,6 +204,34 @@ test "a full tracker forgets what nothing was published of for longest" {
     try testing.expectEqual(100, tracker.table.len);
     for (0..50) |i| try testing.expectEqual(i, tracker.find(&testKey(@intCast(i))).?.digest.?);
     try tracker.table.check();
+}
+
+test "a full tracker: each newcomer takes the place of one that goes, and nobody else is moved" {
+    var tracker: Tracker = try .init(.{}, .{ 1, 2 }, 3000);
+    defer tracker.deinit();
+    const kept = testKey(1_000_000);
+    tracker.get(&kept).?.record.digest = 1_000_000;
+    for (0..40_000) |i| {
+        const key = testKey(@intCast(i));
+        tracker.askForKey(tracker.hashOf(&key));
+        tracker.askForRecord(tracker.hashOf(&key));
+        const found = tracker.get(&key).?;
+        try testing.expect(found.is_new);
+        found.record.digest = i;
+        found.record.is_recent = false;
+        // What is written to again and again stays where it is.
+        try testing.expectEqual(&tracker.records.items[0], tracker.find(&kept).?);
+        tracker.find(&kept).?.is_recent = true;
+    }
+    try testing.expectEqual(3000, tracker.table.len);
+    try tracker.table.check();
+    for (tracker.table.keys.items[0..3000], tracker.records.items[0..3000]) |*key, *record| {
+        try testing.expectEqual(tracker.hashOf(key), record.hash);
+        try testing.expectEqual(record, tracker.find(key).?);
+        try testing.expectEqual(std.mem.readInt(u32, key[0..4], .little), record.digest.?);
+    }
+    // The newest of all are there.
+    for (40_000 - 1000..40_000) |i| try testing.expect(tracker.find(&testKey(@intCast(i))) != null);
 }
 
 test "versions are ordered by source epoch, slot, bank, write version" {

@@ -71,8 +71,9 @@ test "open refuses what is no Unix stream socket" {
     try testing.expectEqual(@backingInt(layout.Status.bad_descriptor), open(-1, &wake));
     const listening = platform.socketStream();
     defer _ = platform.close(listening);
-    try testing.expectEqual(0, platform.socketBind(listening, "/tmp/qlaster-wake-test.sock"));
-    defer _ = platform.unlink("/tmp/qlaster-wake-test.sock");
+    const path = @import("testing.zig").path("wake.sock");
+    try testing.expectEqual(0, platform.socketBind(listening, &path));
+    defer _ = platform.unlink(&path);
     try testing.expectEqual(0, platform.socketListen(listening));
     try testing.expectEqual(@backingInt(layout.Status.bad_descriptor), open(listening, &wake));
 }

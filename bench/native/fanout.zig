@@ -61,7 +61,7 @@ const Scene = struct {
     pool_bytes: u32,
     ring_bytes: u32,
 
-    const Options = struct { consumers: u32, ring_bytes: u32, pool_bytes: u32 = 0, threshold: u32 = 0 };
+    const Options = struct { consumers: u32, ring_bytes: u32, pool_bytes: u32 = 0, threshold: u32 = 0, tracked_max: u32 = 0 };
 
     fn create(options: Options) !Scene {
         var scene: Scene = .{
@@ -71,6 +71,7 @@ const Scene = struct {
                 .keys_per_consumer_max = 1_000_000,
                 .pool_bytes = options.pool_bytes,
                 .pool_threshold = if (options.pool_bytes > 0) options.threshold else std.math.maxInt(u32),
+                .tracked_max = options.tracked_max,
             }),
             .consumers = try allocator.alloc(Consumer, options.consumers),
             .pool_bytes = options.pool_bytes,
@@ -332,6 +333,8 @@ pub const Index = struct {
     /// Whether each update is one that a consumer wants.
     matches: bool,
     api: Api,
+    /// Accounts that are remembered, as where a filter can be left; 0: none.
+    tracked: u32,
 };
 
 const index_pieces = 512;
@@ -341,9 +344,10 @@ const index_pieces = 512;
 pub fn index(plan: Index) !void {
     if (plan.runs == 0 or plan.runs > runs_max or plan.consumers == 0 or plan.consumers > consumers_max) return error.BadArgument;
     process.pin(process.core_near);
-    var few: Scene = try .create(.{ .consumers = 1, .ring_bytes = 256 * 1024 });
-    var all: Scene = try .create(.{ .consumers = plan.consumers, .ring_bytes = 256 * 1024 });
-    if (plan.matches) try few.subscribe(&few.consumers[0], &.{keyOf(0)}, &.{});
+    var few: Scene = try .create(.{ .consumers = 1, .ring_bytes = 256 * 1024, .tracked_max = plan.tracked });
+    var all: Scene = try .create(.{ .consumers = plan.consumers, .ring_bytes = 256 * 1024, .tracked_max = plan.tracked });
+    // An owner makes a filter one that can be left: its accounts are remembered.
+    if (plan.matches) try few.subscribe(&few.consumers[0], &.{keyOf(0)}, if (plan.tracked > 0) &.{keyOf(1 << 40)} else &.{});
     const group = 64;
     var keys: [group]Key = undefined;
     var at: u64 = 0;

@@ -1,7 +1,7 @@
 //! main.zig: floors for the benches, without a runtime: our ring, our fan-out, a pipe, a socket pair, libc's memcpy.
 //! Usage: floor throughput BYTES BATCH RUNS | ring-latency spin|park GAP_US SAMPLES | pipe-latency GAP_US SAMPLES |
 //! pair-latency GAP_US SAMPLES | memcpy BYTES RUNS | fanout BYTES CONSUMERS RING_BYTES THRESHOLD one|batch|many PIECE RUNS
-//! alone|read | fanout-index KEYS CONSUMERS nobody|one one|batch|many RUNS. Prints one JSON object; exit code 0 if all messages were right.
+//! alone|read | fanout-index KEYS CONSUMERS nobody|one one|batch|many TRACKED RUNS. Prints one JSON object; exit code 0 if all messages were right.
 //! Linux only: it forks and pins.
 
 const std = @import("std");
@@ -69,6 +69,7 @@ pub fn main(init: std.process.Init.Minimal) !void {
             .consumers = try number(&args),
             .matches = try choice(enum { nobody, one }, &args) == .one,
             .api = try choice(fanout.Api, &args),
+            .tracked = try number(&args),
             .runs = try number(&args),
         }),
     }

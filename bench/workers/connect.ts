@@ -14,7 +14,7 @@ const RETRY_MS = 20;
 export async function connectToSender(path: string, options: ConsumerOptions = {}): Promise<Consumer> {
   for (let attempt = 1;; attempt++) {
     try {
-      return await setupConsumer(path, options);
+      return await setupConsumer(path, { reconnect: false, ...options });
     } catch (error) {
       if (!isQlasterError(error, "CONNECT_NO_SENDER") || attempt === ATTEMPTS_MAX) throw error;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

@@ -8,21 +8,18 @@
 import process from "node:process";
 import type { UpdateView } from "../../mod.ts";
 import { nowNs, nsFromFrame } from "../clock.ts";
-import { LatencyRecorder } from "../percentiles.ts";
 import { connectToSender } from "./connect.ts";
 import { OWNER } from "./keys.ts";
+import { LoadLatency } from "./load_latency.ts";
 import { AWAY_MS, keyOf, type LoadConsumerResult, type LoadTask } from "./load_task.ts";
 import { answer, taskFromArguments } from "./task.ts";
 
 const task = taskFromArguments<LoadTask & { readonly number: number }>();
-/** Roughly: a share of the accounts has about that share of the updates. */
-const SAMPLES = 1_000_000;
-
 const consumer = await connectToSender(task.path, { connectTimeoutMs: 20_000, idle: "park" });
 const keys = Array.from({ length: task.wanted }, (_, i) => keyOf(task.number * task.wanted + i));
 await consumer.subscribe(task.wanted === 0 ? { owners: [OWNER] } : { accounts: keys });
 
-const latency = new LatencyRecorder(SAMPLES);
+const latency = new LoadLatency();
 let received = 0;
 function onUpdate(update: UpdateView): void {
   received++;
@@ -65,7 +62,6 @@ finish();
 
 function finish(): void {
   if (load === 0) measureLoad();
-  const { p50, p99 } = latency.percentiles();
   const { lost } = consumer.metrics;
-  answer({ load, received, lost: Number(lost), p50: p50 / 1000, p99: p99 / 1000 } satisfies LoadConsumerResult);
+  answer({ load, received, lost: Number(lost), ...latency.result() } satisfies LoadConsumerResult);
 }

@@ -35,19 +35,26 @@ export interface LoadSenderResult {
   readonly poolBytesMax: number;
 }
 
-export interface LoadConsumerResult {
+/** From an update's time until it was read, µs. */
+export interface LoadSocketsResult {
+  readonly p50: number;
+  readonly p99: number;
+  /** In the first `WARM_UP_SECONDS`, which the others leave out. */
+  readonly firstP99: number;
+}
+
+export interface LoadConsumerResult extends LoadSocketsResult {
   readonly load: number;
   readonly received: number;
   readonly lost: number;
-  /** From the frame's time until it was read, µs. */
-  readonly p50: number;
-  readonly p99: number;
 }
 
 /** Lengths of data: all about as large as the mean of the accounts that bots want, or as the whole feed has them. */
 export type Mix = "7.3 KB" | "feed";
 
 export const ACCOUNTS = 1000;
+/** Of a stream: how long after the first update its latencies do not count. */
+export const WARM_UP_SECONDS = 2;
 /** Before what counts, and after it. */
 export const SETTLE_MS = 1000;
 /** How long consumers look away from a burst. */

@@ -68,7 +68,8 @@ function stream(sender: Sender, count: number): void {
   }
 }
 
-const sender = await setupSender({ path: task.path, ringCapacityBytes: CAPACITY });
+// Without a pool, so that payloads of all sizes are in the ring, as in floor.zig: what the pool costs fanout.ts asks.
+const sender = await setupSender({ path: task.path, ringCapacityBytes: CAPACITY, poolBytes: 0 });
 const consumerGone = new Promise<void>((resolve) => {
   sender.onConsumer(({ type }) => type === "disconnected" && resolve());
 });

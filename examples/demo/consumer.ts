@@ -32,7 +32,7 @@ const transfers = new RecentTransfers(5);
 const balances = new RecentBalances(3);
 
 using log = new UpdateLog(task.log, LOG_BUFFER_BYTES);
-await using consumer = await setupConsumer(task.path, { name: task.name });
+await using consumer = await setupConsumer(task.path, { reconnect: false, name: task.name });
 using _reporting = startReporting(report);
 await consumer.subscribe({
   accounts: filter.accounts.map((key) => Buffer.from(key, "base64")),
@@ -42,12 +42,13 @@ await consumer.subscribe({
 
 // Ends when the sender has closed and everything was read; throws if it is gone, or if this process was too slow.
 for await (const update of consumer) {
-  if (update.kind === "filter" || update.kind === "left") continue; // no update of what was published
+  const { kind } = update;
+  if (kind !== "account" && kind !== "transaction" && kind !== "slot" && kind !== "gap") continue; // not published
   lagUs.recordValue(Math.max(1, Math.round(update.ageUs))); // before the log line, which takes longer than the stream
   log.write(recordFromReceived(update));
   if (update.kind === "gap") continue;
   counter.add(update.kind);
-  if (update.kind === "transaction") transfers.add(update);
+  if (update.kind === "transaction" && update.message.length > 0) transfers.add(update); // an RPC has none
   if (update.kind === "account") balances.add(update);
 }
 

@@ -18,6 +18,8 @@ import type {
   SenderReady,
   SenderReport,
   SenderTask,
+  UpstreamReady,
+  UpstreamTask,
 } from "./messages.ts";
 import type { DemoOptions } from "./options.ts";
 import { ProcessGroup } from "./process_group.ts";
@@ -97,7 +99,8 @@ class DemoRun {
   }
 
   async #stream(group: ProcessGroup): Promise<void> {
-    const ready = await group.guard(this.#startSender(group));
+    const upstream = await group.guard(this.#startUpstream(group));
+    const ready = await group.guard(this.#startSender(group, upstream));
     for (const { runtime, filter } of CONSUMERS) {
       writeFileSync(this.#file(`${runtime}.filter.json`), JSON.stringify(filter(ready)));
       this.#startConsumer(group, runtime);
@@ -105,13 +108,68 @@ class DemoRun {
     await group.allEnded();
   }
 
+  /** Resolves when the server is listening from which the sender gets its updates; undefined if it needs none. */
+  #startUpstream(group: ProcessGroup): Promise<UpstreamReady | undefined> {
+    const { source, runtime, seconds, transactionsMin } = this.#options;
+    if (source === undefined || source === "litesvm") return Promise.resolve(undefined);
+    if (source === "relay") return this.#startRelayed(group);
+    const task: UpstreamTask = {
+      source,
+      log: this.#file("upstream.jsonl"),
+      seconds,
+      transactionsMin,
+      accounts: ACCOUNTS_BY_KEY,
+    };
+    return new Promise((resolve) => {
+      // In Bun whatever the sender's runtime: see upstream.ts.
+      this.#start(
+        group,
+        `${source} server for the ${runtime} sender`,
+        "bun",
+        { file: "upstream.ts", permissions: [] },
+        task,
+        (message) => {
+          if (message.type === "upstream") resolve(message);
+        },
+      );
+    });
+  }
+
+  /** A sender that is relayed by the other one. */
+  #startRelayed(group: ProcessGroup): Promise<UpstreamReady> {
+    const { seconds, transactionsMin } = this.#options;
+    const path = this.#file("upstream.sock");
+    const task: SenderTask = {
+      path,
+      log: this.#file("upstream.jsonl"),
+      seconds,
+      transactionsMin,
+      consumers: 1,
+      isRelayed: true,
+    };
+    return new Promise((resolve) => {
+      this.#start(group, "relayed sender", "bun", { file: "sender.ts", permissions: [] }, task, (message) => {
+        if (message.type === "ready") resolve({ ...message, type: "upstream", url: path });
+      });
+    });
+  }
+
   /** Resolves when the sender is listening. */
-  #startSender(group: ProcessGroup): Promise<SenderReady> {
-    const { runtime, seconds, transactionsMin } = this.#options;
+  #startSender(group: ProcessGroup, upstream: UpstreamReady | undefined): Promise<SenderReady> {
+    const { runtime, source, seconds, transactionsMin } = this.#options;
     const log = this.#file("sender.jsonl");
-    const task: SenderTask = { path: this.#path(), log, seconds, transactionsMin, consumers: CONSUMERS.length };
-    // LiteSVM reads the environment and files to find its add-on.
-    const permissions = ["--allow-ffi", "--allow-read", "--allow-env", `--allow-write=${log}`];
+    const task: SenderTask = {
+      path: this.#path(),
+      log,
+      seconds,
+      transactionsMin,
+      consumers: CONSUMERS.length,
+      source,
+      ...upstream === undefined ? {} : { upstream },
+    };
+    // LiteSVM reads the environment and files to find its add-on. Two of the sources use the network.
+    const network = source === "yellowstone" || source === "rpc" ? ["--allow-net=127.0.0.1"] : [];
+    const permissions = ["--allow-ffi", "--allow-read", "--allow-env", `--allow-write=${log}`, ...network];
     return new Promise((resolve) => {
       this.#start(group, `${runtime} sender`, runtime, { file: "sender.ts", permissions }, task, (message) => {
         if (message.type === "ready") resolve(message);
@@ -137,7 +195,7 @@ class DemoRun {
     name: string,
     runtime: Runtime,
     program: Program,
-    task: SenderTask | ConsumerTask,
+    task: SenderTask | ConsumerTask | UpstreamTask,
     onMessage: (message: Message) => void,
   ): void {
     const onLine = (line: string) => {
@@ -152,8 +210,11 @@ class DemoRun {
 
   async #check(group: ProcessGroup): Promise<DemoResult> {
     const checks = [];
+    // Where there is a log on the other side of the source, that is what the checker believes.
+    const { source } = this.#options;
+    const sent = source === "yellowstone" || source === "relay" ? "upstream.jsonl" : "sender.jsonl";
     for (const { runtime, wants } of CONSUMERS) {
-      const files = ["sender.jsonl", `${runtime}.filter.json`, `${runtime}.jsonl`].map((name) => this.#file(name));
+      const files = [sent, `${runtime}.filter.json`, `${runtime}.jsonl`].map((name) => this.#file(name));
       const program = { file: "checker.ts", permissions: [`--allow-read=${files.join(",")}`] };
       const said: string[] = [];
       const checker = group.add(new Child("checker", runtime, program, files, (line) => said.push(line)));
@@ -168,7 +229,11 @@ class DemoRun {
   #state(): DemoState {
     const { runtime, seconds } = this.#options;
     return {
-      title: `qlaster: live token transfers from one sender to ${CONSUMERS.length} consumers`,
+      title:
+        `qlaster: live token transfers${
+          this.#options.source === undefined ? "" : `, by ${this.#options.source},`
+        } from one ` +
+        `sender to ${CONSUMERS.length} consumers`,
       seconds,
       sender: { label: `${runtime} sender`, report: this.#reports.sender },
       consumers: CONSUMERS.map(({ runtime }) => ({ label: `${runtime} consumer`, report: this.#reports[runtime] })),

@@ -70,6 +70,11 @@ const TRANSACTIONS_PER_TURN = 256;
 const RENT_EXEMPT_EPOCH = 2n ** 64n - 1n;
 const MORE_THAN_THE_SUPPLY = 2n ** 63n;
 
+/** How many slot updates a feed of so many slots yields: two as each begins and ends, the later ones for those behind it. */
+export function slotUpdatesOf(slots: number): number {
+  return 2 * slots + Math.max(0, slots - 1) + Math.max(0, slots - FINALIZED_SLOTS_BEHIND);
+}
+
 /** Sets up the bank (about 0.2 s) and returns its feed. */
 export async function litesvmFeed(options: LitesvmFeedOptions = {}): Promise<LitesvmFeed> {
   const { accounts = 48, owners = 8 } = options;

@@ -12,8 +12,31 @@ import process from "node:process";
 import type { RecentTransfer, TokenBalance } from "./token_decoder.ts";
 import type { UpdateCounts } from "./update_counter.ts";
 
+/** A source of the library that the demo can run through; undefined for none. */
+export type SourceName = "yellowstone" | "rpc" | "litesvm" | "relay";
+
+/** What a server of upstream.ts has to do. */
+export interface UpstreamTask {
+  readonly source: "yellowstone" | "rpc";
+  /** Where to log what is sent, before it is. */
+  readonly log: string;
+  readonly seconds: number;
+  readonly transactionsMin: number;
+  /** How many token accounts somebody asks for by key. */
+  readonly accounts: number;
+}
+
 /** What the sender has to do. */
 export interface SenderTask {
+  /** By which source to get updates, and from where. */
+  readonly source?: SourceName | undefined;
+  readonly upstream?: {
+    readonly url: string;
+    readonly tokenAccounts: readonly string[];
+    readonly tokenProgram: string;
+  };
+  /** Whether its only consumer is a relay, which asks for everything, one thing after the other. */
+  readonly isRelayed?: boolean;
   readonly path: string;
   readonly log: string;
   readonly seconds: number;
@@ -45,6 +68,12 @@ export interface SenderReady {
   readonly tokenProgram: string;
 }
 
+/** A server is listening there. */
+export interface UpstreamReady extends Omit<SenderReady, "type"> {
+  readonly type: "upstream";
+  readonly url: string;
+}
+
 /** What the sender did so far. */
 export interface SenderReport extends UpdateCounts {
   readonly type: "sender";
@@ -64,7 +93,7 @@ export interface ConsumerReport extends UpdateCounts {
 }
 
 /** Anything that a child says. */
-export type Message = SenderReady | SenderReport | ConsumerReport;
+export type Message = SenderReady | UpstreamReady | SenderReport | ConsumerReport;
 
 const STDOUT = 1;
 const REPORT_INTERVAL_MS = 200;

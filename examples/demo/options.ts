@@ -8,11 +8,14 @@
 
 import { parseArgs } from "node:util";
 import type { Runtime } from "./child.ts";
+import type { SourceName } from "./messages.ts";
 
 /** What the user asked for. */
 export interface DemoOptions {
   readonly seconds: number;
   readonly runtime: Runtime;
+  /** By which source of the library the sender gets its updates; undefined for none: from the bank itself. */
+  readonly source: SourceName | undefined;
   readonly transactionsMin: number;
   readonly path: string | undefined;
   readonly keep: boolean;
@@ -32,6 +35,8 @@ token transfers through shared memory; then a checker proves that each got exact
 
   --seconds N        how long to run, 1 to 240 (default 15)
   --runtime NAME     the sender's runtime, deno or bun (default deno)
+  --source NAME      have the sender fed by a source of the library, each with a server of its own here:
+                     yellowstone, rpc, litesvm, relay (default: by the bank itself)
   --transactions N   run at least so many transactions, 1 to 100000 (default 2000)
   --path PATH        the Unix socket (default: in a private directory)
   --keep             keep the logs, and say where they are
@@ -42,16 +47,23 @@ token transfers through shared memory; then a checker proves that each got exact
 const SECONDS_MAX = 240;
 const TRANSACTIONS_MAX = 100_000;
 
+const SOURCES: readonly SourceName[] = ["yellowstone", "rpc", "litesvm", "relay"];
+const isSourceName = (name: string): name is SourceName => (SOURCES as readonly string[]).includes(name);
+
 /** Reads the command line. Throws {@linkcode UsageError}. */
 export function parseOptions(args: readonly string[]): DemoOptions {
-  const { seconds, runtime, transactions, path, keep, help } = parse(args);
+  const { seconds, runtime, source, transactions, path, keep, help } = parse(args);
   if (runtime !== "deno" && runtime !== "bun") {
     throw new UsageError(`Cannot run the sender in "${runtime}": --runtime takes deno or bun`);
+  }
+  if (source !== undefined && !isSourceName(source)) {
+    throw new UsageError(`Cannot be fed by "${source}": --source takes ${SOURCES.join(", ")}`);
   }
   if (path === "") throw new UsageError("Cannot listen on an empty path: --path takes the path of a Unix socket");
   return {
     seconds: integer("--seconds", seconds, SECONDS_MAX),
     runtime,
+    source,
     transactionsMin: integer("--transactions", transactions, TRANSACTIONS_MAX),
     path,
     keep,
@@ -66,6 +78,7 @@ function parse(args: readonly string[]) {
       options: {
         seconds: { type: "string", default: "15" },
         runtime: { type: "string", default: "deno" },
+        source: { type: "string" },
         transactions: { type: "string", default: "2000" },
         path: { type: "string" },
         keep: { type: "boolean", default: false },

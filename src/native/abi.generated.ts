@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 132074012;
+export const ABI_HASH = 1869428589;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -53,6 +53,32 @@ export const FILTER_MEMCMPS_MAX = 8;
 export const FILTER_MEMCMP_BYTES_MAX = 128;
 export const FILTER_SLICES_MAX = 4;
 export const FILTER_PROGRAM_BYTES_MAX = 395264;
+export const LOADED_KEYS_MAX = 256;
+export const DEMAND_ACCOUNTS = 1;
+export const DEMAND_TRANSACTIONS = 2;
+export const LATENCY_BUCKETS = 112;
+export const LATENCY_SHIFT_MIN = 7;
+export const STAT_VERSION = 2;
+export const STAT_HEADER_SIZE = 4096;
+export const LOSS_REASONS = 9;
+export const STAT_ENDS = 5;
+export const FRAME_FLAG_STATE = 512;
+export const FRAME_FLAG_RESTORED = 1024;
+export const FANOUT_WORK_FLAG = 536870912;
+export const STATE_PARTS_MIN = 64;
+export const STATE_PARTS_MAX = 1048576;
+export const GRANT_HAS_STATE = 1;
+export const GRANT_HAS_HISTORY = 2;
+export const GRANT_HAS_TAKEOVER = 4;
+export const FILTER_FLAG_STATE = 1;
+export const FILTER_FLAG_MORE = 2;
+export const FILTER_FLAG_VERSIONS = 4;
+export const FILTERS_MAX = 2048;
+export const FILTER_SETS_MAX = 262144;
+export const FILTER_SETS_MADE_MAX = 65536;
+export const FILTER_SET_BYTES_MAX = 67108864;
+export const STATE_REQUESTS_MAX = 256;
+export const STATE_REQUEST_BYTES_MAX = 134217728;
 
 /** Offsets in bytes. */
 export const RingHeader = {
@@ -75,11 +101,13 @@ export const RingHeader = {
 
 /** Offsets in bytes. */
 export const ConsumerPage = {
-  size: 192,
+  size: 1152,
   magic: 0,
   layoutVersion: 8,
   consumerCursor: 64,
+  skippedUpdates: 72,
   parkEpoch: 128,
+  read: 192,
 } as const;
 
 /** Offsets in bytes. */
@@ -124,6 +152,8 @@ export const TransactionBody = {
   index: 80,
   messageLength: 84,
   metaLength: 88,
+  loadedWritableCount: 92,
+  loadedReadonlyCount: 94,
 } as const;
 
 /** Offsets in bytes. */
@@ -219,18 +249,20 @@ export const LinkHeader = {
 
 /** Offsets in bytes. */
 export const HelloBody = {
-  size: 16,
+  size: 40,
   versionMin: 0,
   versionMax: 2,
   nameLength: 4,
   policy: 8,
   transactionPolicy: 10,
   backlogBytes: 12,
+  resumeAfter: 16,
+  resumeSenderId: 24,
 } as const;
 
 /** Offsets in bytes. */
 export const GrantBody = {
-  size: 48,
+  size: 72,
   version: 0,
   reservedBytes: 4,
   capacityBytes: 8,
@@ -239,6 +271,10 @@ export const GrantBody = {
   poolBytes: 40,
   policy: 44,
   transactionPolicy: 46,
+  sequence: 48,
+  historyFrom: 56,
+  features: 64,
+  isResumed: 68,
 } as const;
 
 /** Offsets in bytes. */
@@ -247,6 +283,7 @@ export const SubscribeBody = {
   accountCount: 0,
   ownerCount: 4,
   transactions: 8,
+  flags: 12,
 } as const;
 
 /** Offsets in bytes. */
@@ -354,7 +391,7 @@ export const V9Created = {
 
 /** Offsets in bytes. */
 export const FilterBody = {
-  size: 16,
+  size: 20,
   op: 0,
   bit: 1,
   transactions: 2,
@@ -362,11 +399,12 @@ export const FilterBody = {
   accountCount: 4,
   ownerCount: 8,
   programLength: 12,
+  flags: 16,
 } as const;
 
 /** Offsets in bytes. */
 export const FanoutOptions = {
-  size: 40,
+  size: 76,
   seed: 0,
   keysMax: 16,
   keysPerConsumerMax: 20,
@@ -374,55 +412,72 @@ export const FanoutOptions = {
   poolThreshold: 28,
   trackedMax: 32,
   guard: 36,
+  stateParts: 40,
+  stateKeep: 44,
+  historyParts: 48,
+  stallMs: 52,
+  hasStats: 56,
+  statId: 60,
 } as const;
 
 /** Offsets in bytes. */
 export const FanoutConsumer = {
-  size: 40,
+  size: 48,
   seed: 0,
   policy: 16,
   transactionPolicy: 20,
   statuses: 24,
   backlogBytes: 28,
   poolBytes: 32,
+  isHeld: 36,
+  resumeAfter: 40,
 } as const;
 
 /** Offsets in bytes. */
 export const FanoutInfo = {
-  size: 128,
+  size: 248,
   sequence: 0,
   accounts: 8,
   transactions: 16,
   slots: 24,
   deliveries: 32,
-  lost: 40,
-  conflated: 48,
-  unchanged: 56,
-  stale: 64,
-  newestSlot: 72,
-  accountKeys: 80,
-  ownerKeys: 88,
-  tracked: 96,
-  indexBytes: 104,
-  poolBytes: 112,
-  poolUsedBytes: 120,
+  lostBy: 40,
+  unchanged: 112,
+  stale: 120,
+  newestSlot: 128,
+  accountKeys: 136,
+  ownerKeys: 144,
+  tracked: 152,
+  indexBytes: 160,
+  poolBytes: 168,
+  poolUsedBytes: 176,
+  stateBytes: 184,
+  stateAccounts: 192,
+  stateVersions: 200,
+  stateEvicted: 208,
+  rollbacks: 216,
+  rolledBack: 224,
+  historyBytes: 232,
+  historyFrom: 240,
 } as const;
 
 /** Offsets in bytes. */
 export const FanoutConsumerInfo = {
-  size: 96,
+  size: 176,
   accountKeys: 0,
   ownerKeys: 8,
   takesTransactions: 16,
   isAwaited: 24,
   frames: 32,
   bytes: 40,
-  lost: 48,
-  conflated: 56,
-  waitingFrames: 64,
-  waitingBytes: 72,
-  poolBytes: 80,
-  gapDue: 88,
+  lostBy: 48,
+  waitingFrames: 120,
+  waitingBytes: 128,
+  poolBytes: 136,
+  gapDue: 144,
+  editDue: 152,
+  snapshots: 160,
+  isBehind: 168,
 } as const;
 
 /** Offsets in bytes. */
@@ -457,6 +512,186 @@ export const FilterVerdict = {
   slices: 16,
 } as const;
 
+/** Offsets in bytes. */
+export const DemandHead = {
+  size: 16,
+  isDone: 0,
+  allAccounts: 4,
+  allTransactions: 8,
+} as const;
+
+/** Offsets in bytes. */
+export const DemandRecord = {
+  size: 36,
+  key: 0,
+  kind: 32,
+  was: 33,
+  now: 34,
+} as const;
+
+/** Offsets in bytes. */
+export const ReadReport = {
+  size: 944,
+  frames: 0,
+  lost: 8,
+  polls: 16,
+  publishNs: 24,
+  latency: 32,
+  parks: 928,
+  spins: 936,
+} as const;
+
+/** Offsets in bytes. */
+export const StatHeader = {
+  size: 1352,
+  magic: 0,
+  version: 8,
+  headerSize: 12,
+  entrySize: 16,
+  entryCount: 20,
+  id: 24,
+  pid: 40,
+  startedNs: 48,
+  entriesUsed: 56,
+  beatNs: 64,
+  beatIntervalNs: 72,
+  beats: 80,
+  stallTotalNs: 88,
+  stallMaxNs: 96,
+  publishNs: 104,
+  sequence: 112,
+  accounts: 120,
+  transactions: 128,
+  slots: 136,
+  deliveries: 144,
+  lostBy: 152,
+  unchanged: 224,
+  olderVersions: 232,
+  newestSlot: 240,
+  accountKeys: 248,
+  ownerKeys: 256,
+  tracked: 264,
+  indexBytes: 272,
+  poolBytes: 280,
+  poolUsedBytes: 288,
+  connections: 296,
+  refused: 304,
+  memoryBytes: 312,
+  ended: 320,
+  droppedVersion: 360,
+  droppedReason: 364,
+  dropped: 368,
+  stalls: 456,
+} as const;
+
+/** Offsets in bytes. */
+export const StatEntry = {
+  size: 1256,
+  version: 0,
+  state: 4,
+  id: 8,
+  connectedMs: 16,
+  pid: 24,
+  uid: 28,
+  protocol: 32,
+  policy: 36,
+  transactionPolicy: 40,
+  nameLength: 44,
+  name: 48,
+  frames: 112,
+  bytes: 120,
+  lostBy: 128,
+  ordinal: 200,
+  producerCursor: 208,
+  consumerCursor: 216,
+  ringBytes: 224,
+  waitingFrames: 232,
+  waitingBytes: 240,
+  behindNs: 248,
+  poolBytes: 256,
+  accountKeys: 264,
+  ownerKeys: 272,
+  takesTransactions: 280,
+  filters: 288,
+  parked: 296,
+  wakes: 304,
+  read: 312,
+} as const;
+
+/** Offsets in bytes. */
+export const StatIdentity = {
+  size: 104,
+  id: 0,
+  connectedMs: 8,
+  pid: 16,
+  uid: 20,
+  protocol: 24,
+  policy: 28,
+  transactionPolicy: 32,
+  nameLength: 36,
+  name: 40,
+} as const;
+
+/** Offsets in bytes. */
+export const StatBeat = {
+  size: 176,
+  intervalNs: 0,
+  stallNs: 8,
+  connections: 16,
+  refused: 24,
+  memoryBytes: 32,
+  ended: 40,
+  droppedReason: 80,
+  dropped: 88,
+} as const;
+
+/** Offsets in bytes. */
+export const StatDropped = {
+  size: 88,
+  id: 0,
+  atMs: 8,
+  pid: 16,
+  nameLength: 20,
+  name: 24,
+} as const;
+
+/** Offsets in bytes. */
+export const SnapshotCompleteBody = {
+  size: 40,
+  asOfSequence: 0,
+  known: 8,
+  unknownKeys: 16,
+  evicted: 24,
+  generation: 32,
+  isCut: 36,
+} as const;
+
+/** Offsets in bytes. */
+export const RollbackBody = {
+  size: 32,
+  slot: 0,
+  bankId: 8,
+  accounts: 16,
+  evicted: 24,
+} as const;
+
+/** Offsets in bytes. */
+export const ResumedBody = {
+  size: 32,
+  after: 0,
+  replayedTo: 8,
+  liveAfter: 16,
+  evicted: 24,
+} as const;
+
+/** Offsets in bytes. */
+export const HandoverBody = {
+  size: 24,
+  sequence: 0,
+  newestSlot: 8,
+  evicted: 16,
+} as const;
+
 export const FrameKind = {
   account: 1,
   transaction: 2,
@@ -465,6 +700,10 @@ export const FrameKind = {
   filter: 5,
   goodbye: 6,
   left: 7,
+  snapshotComplete: 8,
+  rollback: 9,
+  withdrawn: 10,
+  resumed: 11,
 } as const;
 
 export const EndReason = {
@@ -473,6 +712,7 @@ export const EndReason = {
   slowConsumer: 2,
   peerCorrupt: 3,
   consumerClosed: 4,
+  handedOver: 5,
 } as const;
 
 export const LinkKind = {
@@ -485,6 +725,9 @@ export const LinkKind = {
   goodbye: 7,
   refuse: 8,
   filter: 9,
+  start: 10,
+  takeover: 11,
+  handover: 12,
 } as const;
 
 export const Status = {
@@ -509,6 +752,10 @@ export const Status = {
   memoryLimit: -4209,
   consumersLimit: -4210,
   filtersLimit: -4216,
+  filterKeysLimit: -4217,
+  keysLimit: -4218,
+  setsLimit: -4219,
+  requestsLimit: -4220,
   v9Version: -4211,
   v9Tag: -4212,
   v9Malformed: -4213,
@@ -578,6 +825,26 @@ export const FilterOutcome = {
   yes: 2,
 } as const;
 
+export const LossReason = {
+  replaced: 0,
+  skipped: 1,
+  ringFull: 2,
+  poolShare: 3,
+  poolFull: 4,
+  queueFull: 5,
+  tooLarge: 6,
+  noMemory: 7,
+  ended: 8,
+} as const;
+
+export const StatEnd = {
+  consumerClosed: 0,
+  consumerGone: 1,
+  slowConsumer: 2,
+  peerCorrupt: 3,
+  idle: 4,
+} as const;
+
 /** TypeScript's name: the library's name, parameters, result. */
 export const SYMBOLS = {
   abiHash: ["qlaster_abi_hash", [], "u32"],
@@ -591,6 +858,9 @@ export const SYMBOLS = {
   listen: ["qlaster_listen", ["buffer", "u32", "u32"], "i32"],
   listenerFd: ["qlaster_listener_fd", ["u32"], "i32"],
   listenerAccept: ["qlaster_listener_accept", ["u32"], "i32"],
+  listenerPass: ["qlaster_listener_pass", ["u32", "buffer"], "i32"],
+  listenerYield: ["qlaster_listener_yield", ["u32"], "i32"],
+  listenerTake: ["qlaster_listener_take", ["buffer", "u32", "u32", "i32", "i32"], "i32"],
   linkAdopt: ["qlaster_link_adopt", ["i32"], "i32"],
   linkFd: ["qlaster_link_fd", ["u32"], "i32"],
   linkConnect: ["qlaster_link_connect", ["buffer", "u32"], "i32"],
@@ -618,17 +888,28 @@ export const SYMBOLS = {
   fanoutPoolFd: ["qlaster_fanout_pool_fd", ["u32"], "i32"],
   fanoutAdd: ["qlaster_fanout_add", ["u32", "u32", "buffer"], "i32"],
   fanoutRemove: ["qlaster_fanout_remove", ["u32", "u32", "u32"], "i32"],
-  fanoutSweep: ["qlaster_fanout_sweep", ["u32"], "i32"],
+  fanoutSweep: ["qlaster_fanout_sweep", ["u32", "u32"], "i32"],
+  fanoutClock: ["qlaster_fanout_clock", ["u32", "f64"], "i32"],
   fanoutEdit: ["qlaster_fanout_edit", ["u32", "u32", "buffer", "u32"], "i32"],
   fanoutPublish: ["qlaster_fanout_publish", ["u32", "buffer", "u32", "buffer", "u32", "u32"], "i32"],
   fanoutPublishMany: ["qlaster_fanout_publish_many", ["u32", "buffer", "u32", "u32"], "i32"],
   fanoutCommit: ["qlaster_fanout_commit", ["u32"], "i32"],
+  fanoutStart: ["qlaster_fanout_start", ["u32", "u32"], "i32"],
+  fanoutPump: ["qlaster_fanout_pump", ["u32"], "i32"],
+  fanoutFreeze: ["qlaster_fanout_freeze", ["u32", "u32"], "i32"],
+  fanoutSeed: ["qlaster_fanout_seed", ["u32", "buffer", "u32", "buffer", "u32"], "i32"],
+  fanoutAdopt: ["qlaster_fanout_adopt", ["u32", "f64", "f64", "f64"], "i32"],
   fanoutFlush: ["qlaster_fanout_flush", ["u32", "u32"], "i32"],
   fanoutMark: ["qlaster_fanout_mark", ["u32", "u32", "buffer", "u32"], "i32"],
   fanoutEvent: ["qlaster_fanout_event", ["u32"], "i32"],
+  fanoutStatAnnounce: ["qlaster_fanout_stat_announce", ["u32", "u32"], "i32"],
+  fanoutStatIdentify: ["qlaster_fanout_stat_identify", ["u32", "u32", "buffer"], "i32"],
+  fanoutStatBeat: ["qlaster_fanout_stat_beat", ["u32", "buffer"], "i32"],
   fanoutInfo: ["qlaster_fanout_info", ["u32", "buffer"], "i32"],
+  fanoutDemandStart: ["qlaster_fanout_demand_start", ["u32"], "i32"],
+  fanoutDemand: ["qlaster_fanout_demand", ["u32", "buffer", "u32", "u32"], "i32"],
   fanoutConsumerInfo: ["qlaster_fanout_consumer_info", ["u32", "u32", "buffer"], "i32"],
-  filterEvaluate: ["qlaster_filter_evaluate", ["buffer", "u32", "buffer", "u32", "buffer", "u32", "buffer", "u32", "i32", "buffer"], "i32"],
+  filterEvaluate: ["qlaster_filter_evaluate", ["buffer", "u32", "buffer", "u32", "buffer", "u32", "i32", "buffer"], "i32"],
   v9RingCreate: ["qlaster_v9_ring_create", ["buffer", "u32", "u32", "f64", "f64", "buffer"], "i32"],
   v9RingJoin: ["qlaster_v9_ring_join", ["buffer", "u32", "i32", "u32"], "i32"],
   v9RingSize: ["qlaster_v9_ring_size", ["u32"], "f64"],

@@ -11,6 +11,8 @@ import type { Native, Watch } from "./native.ts";
 
 /** How often a runtime that can't take up a listening socket looks for connections, in milliseconds. */
 const POLL_MS = 10;
+/** Connections that one look takes: who connects without end must not keep the event loop. */
+const LINKS_PER_LOOK_MAX = 256;
 
 /**
  * Watches a listener.
@@ -56,7 +58,11 @@ function serve(native: Native, fd: number, onLink: (link: number) => void): Prom
 
 function poll(native: Native, listener: number, onLink: (link: number) => void): Watch {
   const timer = setInterval(() => {
-    for (let link = native.listenerAccept(listener); link >= 0; link = native.listenerAccept(listener)) onLink(link);
+    for (let taken = 0; taken < LINKS_PER_LOOK_MAX; taken++) {
+      const link = native.listenerAccept(listener);
+      if (link < 0) return;
+      onLink(link);
+    }
   }, POLL_MS) as unknown as { ref?: () => void; unref?: () => void } & ReturnType<typeof setInterval>;
   return {
     close: () => clearInterval(timer),

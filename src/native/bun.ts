@@ -8,6 +8,8 @@
 
 import process from "node:process";
 import { SYMBOLS } from "./abi.generated.ts";
+import { accept } from "./accept.ts";
+import { HOST_CLOCK } from "./clock.ts";
 import { closedIfRefused, type Functions, type Native, type Runtime, type SymbolTable, type Watch } from "./native.ts";
 
 /** The few members of Bun that are used, so that no runtime's types are needed to check this file. */
@@ -18,6 +20,7 @@ interface BunFfi {
   toArrayBuffer(address: number, offset: number, length: number): ArrayBuffer;
 }
 interface BunSocket {
+  readonly data: BunWatch;
   end(): void;
   ref(): void;
   unref(): void;
@@ -25,7 +28,8 @@ interface BunSocket {
 interface BunLike {
   connect(options: {
     fd: number;
-    socket: { data(socket: BunSocket, bytes: Uint8Array): void; close(): void; error(): void };
+    data: BunWatch;
+    socket: typeof HANDLERS;
   }): Promise<BunSocket>;
 }
 
@@ -40,29 +44,55 @@ const bun: Pick<Runtime, "name" | "memory"> = {
   },
 };
 
-async function adopt(fd: number, onData: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
-  let open = true;
-  const socket = await runtime.connect({
-    fd,
-    socket: {
-      data(_socket, bytes) {
-        if (open) onData(bytes);
-      },
-      error() {}, // "close" follows
-      close() {
-        if (open) onClose();
-        open = false;
-      },
-    },
-  });
-  return {
-    close() {
-      open = false;
-      socket.end();
-    },
-    ref: () => socket.ref(),
-    unref: () => socket.unref(),
-  };
+/** The same for all sockets: functions of each one's own would be a kilobyte of each connection. */
+const HANDLERS = {
+  data(socket: BunSocket, bytes: Uint8Array): void {
+    socket.data.onData(bytes);
+  },
+  error(): void {}, // "close" follows
+  close(socket: BunSocket): void {
+    socket.data.onEnd();
+  },
+};
+
+class BunWatch implements Watch {
+  readonly #onData: (bytes: Uint8Array) => void;
+  readonly #onClose: () => void;
+  #socket: BunSocket | undefined;
+  #isOpen = true;
+
+  private constructor(onData: (bytes: Uint8Array) => void, onClose: () => void) {
+    this.#onData = onData;
+    this.#onClose = onClose;
+  }
+
+  static async adopt(fd: number, onData: (bytes: Uint8Array) => void, onClose: () => void): Promise<Watch> {
+    const watch = new BunWatch(onData, onClose);
+    watch.#socket = await runtime.connect({ fd, data: watch, socket: HANDLERS });
+    return watch;
+  }
+
+  onData(bytes: Uint8Array): void {
+    if (this.#isOpen) this.#onData(bytes);
+  }
+
+  onEnd(): void {
+    if (this.#isOpen) this.#onClose();
+    this.#isOpen = false;
+  }
+
+  close(): void {
+    this.#isOpen = false;
+    this.#socket!.end();
+  }
+
+  ref(): void {
+    this.#socket!.ref();
+  }
+
+  unref(): void {
+    this.#socket!.unref();
+  }
 }
 
 /** Opens a library with the functions of the table. */
@@ -80,10 +110,14 @@ export function dlopen<Table extends SymbolTable>(path: string, table: Table): F
 /** Opens the native library. */
 export function open(path: string): Native {
   const symbols = dlopen(path, SYMBOLS);
-  return {
+  const native: Native = {
     ...symbols,
     ...bun,
-    watch: (fd, onWake, onClose) => closedIfRefused(symbols, fd, adopt(fd, onWake, onClose)),
-    stream: (fd, onBytes, onClose) => closedIfRefused(symbols, fd, adopt(fd, onBytes, onClose)), // each chunk is a buffer of its own
+    clock: HOST_CLOCK,
+    random: Math.random,
+    accept: (listener, onLink) => accept(native, listener, onLink),
+    watch: (fd, onWake, onClose) => closedIfRefused(symbols, fd, BunWatch.adopt(fd, onWake, onClose)),
+    stream: (fd, onBytes, onClose) => closedIfRefused(symbols, fd, BunWatch.adopt(fd, onBytes, onClose)), // each chunk is a buffer of its own
   };
+  return native;
 }

@@ -8,6 +8,8 @@
 
 import { Socket } from "node:net";
 import { SYMBOLS } from "./abi.generated.ts";
+import { accept } from "./accept.ts";
+import { HOST_CLOCK } from "./clock.ts";
 import { closedIfRefused, type Functions, type Native, type Runtime, type SymbolTable, type Watch } from "./native.ts";
 
 /** The few members of `Deno` that are used, so that no runtime's types are needed to check this file. */
@@ -63,10 +65,14 @@ export function dlopen<Table extends SymbolTable>(path: string, table: Table): F
 /** Opens the native library. */
 export function open(path: string): Native {
   const symbols = dlopen(path, SYMBOLS);
-  return {
+  const native: Native = {
     ...symbols,
     ...deno,
+    clock: HOST_CLOCK,
+    random: Math.random,
+    accept: (listener, onLink) => accept(native, listener, onLink),
     watch: (fd, onWake, onClose) => closedIfRefused(symbols, fd, adopt(fd, onWake, onClose)),
     stream: (fd, onBytes, onClose) => closedIfRefused(symbols, fd, adopt(fd, onBytes, onClose)), // each chunk is a buffer of its own
   };
+  return native;
 }

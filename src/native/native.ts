@@ -6,6 +6,7 @@
  */
 
 import type { SYMBOLS } from "./abi.generated.ts";
+import type { Clock } from "./clock.ts";
 
 type Parameter = {
   i32: number;
@@ -47,6 +48,10 @@ export interface Watch {
 /** What a runtime adds to the symbols. */
 export interface Runtime {
   readonly name: "deno" | "bun";
+  /** Time, for what waits. */
+  readonly clock: Clock;
+  /** Chance, from 0 to below 1, for what is not to happen in step. */
+  random(): number;
   /**
    * The memory at an address as a buffer: one per mapping, to be detached (`transfer(0)`) before it is unmapped.
    * @param length At most 4 GiB, the limit of one buffer in Bun.
@@ -58,6 +63,12 @@ export interface Runtime {
    * @param onClose The other end is closed: its process is gone, or let go.
    */
   watch(fd: number, onWake: () => void, onClose: () => void): Promise<Watch>;
+  /**
+   * Watches a listener: from here on its connections are taken.
+   * @param listener Its native handle.
+   * @param onLink Called with the native handle of each connection.
+   */
+  accept(listener: number, onLink: (link: number) => void): Promise<Watch>;
   /**
    * Puts a stream socket into the event loop and reads it; it belongs to the runtime from here on, whatever the outcome.
    * Descriptors that come along are closed unseen. The first bytes may come before the promise settles.

@@ -5,7 +5,6 @@
  * @module
  */
 
-import { accept } from "../native/accept.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { describeStatus, errorFromStatus, QlasterError } from "../errors.ts";
 
@@ -15,7 +14,8 @@ const LEFT_OVERS_MAX = 256;
 /** Holds the path until it is closed. */
 export class Acceptor {
   readonly #native: Native;
-  readonly #listener: number;
+  /** The native handle. */
+  readonly listener: number;
   readonly #onLink: (link: number) => void;
   #server: Watch | undefined;
   #isRef = true;
@@ -25,7 +25,7 @@ export class Acceptor {
 
   private constructor(native: Native, listener: number, onLink: (link: number) => void) {
     this.#native = native;
-    this.#listener = listener;
+    this.listener = listener;
     this.#onLink = onLink;
   }
 
@@ -45,7 +45,28 @@ export class Acceptor {
     const listener = native.listen(bytes, bytes.length, isForAll ? 1 : 0);
     if (listener < 0) throw errorFromStatus(listener, `Cannot listen at "${path}"`);
     const acceptor = new Acceptor(native, listener, onLink);
-    acceptor.#server = await accept(native, listener, onLink);
+    acceptor.#server = await native.accept(listener, onLink);
+    return acceptor;
+  }
+
+  /**
+   * Goes on with a path that another process has handed over: nobody could take it in between, and who connected since waits
+   * in the socket's queue.
+   * @param descriptors Of its lock and its socket: the acceptor's, whatever the outcome.
+   * @throws {QlasterError} `SYSTEM`… if they are not what they must be.
+   */
+  static async take(
+    native: Native,
+    path: string,
+    isForAll: boolean,
+    onLink: (link: number) => void,
+    [lock, socket]: readonly [lock: number, socket: number],
+  ): Promise<Acceptor> {
+    const bytes = new TextEncoder().encode(path);
+    const listener = native.listenerTake(bytes, bytes.length, isForAll ? 1 : 0, lock, socket);
+    if (listener < 0) throw errorFromStatus(listener, `Cannot take "${path}" over`);
+    const acceptor = new Acceptor(native, listener, onLink);
+    acceptor.#server = await native.accept(listener, onLink);
     return acceptor;
   }
 
@@ -56,7 +77,7 @@ export class Acceptor {
   async sweep(): Promise<void> {
     let found = 0;
     while (!this.#isClosed && found < LEFT_OVERS_MAX) {
-      const link = this.#native.listenerAccept(this.#listener);
+      const link = this.#native.listenerAccept(this.listener);
       if (link < 0) break;
       found++;
       this.#onLink(link);
@@ -64,7 +85,7 @@ export class Acceptor {
     this.#leftOverSweeps = found === 0 ? 0 : this.#leftOverSweeps + 1;
     if (this.#leftOverSweeps < 2) return;
     this.#leftOverSweeps = 0;
-    const server = await accept(this.#native, this.#listener, this.#onLink);
+    const server = await this.#native.accept(this.listener, this.#onLink);
     this.#server?.close();
     this.#server = server;
     if (!this.#isRef) server.unref();
@@ -81,11 +102,23 @@ export class Acceptor {
     this.#server?.unref();
   }
 
+  /** Descriptors of the path's lock and of its socket, for another process; the caller's. Undefined if there are none to be had. */
+  pass(): [lock: number, socket: number] | undefined {
+    const passed = new Int32Array(2);
+    return this.#native.listenerPass(this.listener, passed) < 0 ? undefined : [passed[0]!, passed[1]!];
+  }
+
+  /** Another process has the path from here on: nothing of it is removed. */
+  yield(): void {
+    this.#native.listenerYield(this.listener);
+    this.close();
+  }
+
   /** Removes the socket and lets the path go. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    const status = this.#native.close(this.#listener); // first: nobody new finds the path
+    const status = this.#native.close(this.listener); // first: nobody new finds the path
     this.#server?.close();
     if (status < 0) throw new QlasterError("INVARIANT", `Cannot close the listener (${describeStatus(status)})`);
   }

@@ -21,7 +21,7 @@ import { errorFromStatus } from "../errors.ts";
 import type { HalfSent } from "../v9/half_sent.ts";
 import type { FrameCutter } from "../v9/messages.ts";
 import type { RefusedEvent } from "../types.ts";
-import { encodeRefusal, type Hello } from "../wire/messages.ts";
+import { encodeRefusal, type Grant, type Hello } from "../wire/messages.ts";
 import { Connection, connectionBytes, type ConnectionEvents } from "./connection.ts";
 import { Handshake } from "./handshake.ts";
 import { Link, type LinkPeer, type LinkProtocol } from "./link.ts";
@@ -42,7 +42,6 @@ const NOBODY_KNOWN: LinkPeer = { pid: 0, uid: -1 };
 /** Whom a sender admits, and what each gets. */
 export interface AdmissionOptions {
   readonly ringCapacityBytes: number;
-  readonly memoryMaxBytes: number;
   readonly consumersMax: number;
   readonly uids: readonly number[];
   readonly handshakeTimeoutMs: number;
@@ -60,11 +59,13 @@ export interface AdmissionOptions {
 export interface AdmissionEvents extends ConnectionEvents {
   /** Native consumers that are connected. */
   connectionCount(): number;
-  /** Bytes of shared memory that all consumers take. */
-  memoryBytes(): number;
+  /** Why there is no memory for regions of that many bytes; undefined if there is. */
+  refusalOfMemory(bytes: number): string | undefined;
   onConnection(connection: Connection): void;
   /** A descriptor of the pool; the caller's. */
   poolDescriptor(): number;
+  /** What a grant says of the sender. */
+  abilities(): Pick<Grant, "sequence" | "hasState" | "hasHistory" | "historyFrom" | "hasTakeover">;
   onRefused(event: RefusedEvent): void;
   /** A peer of wire version 9: its link, its first messages, what came behind them. */
   onV9(link: Link, bodies: readonly Uint8Array[], cutter: FrameCutter): void;
@@ -82,7 +83,7 @@ export class Admission {
   readonly #halfSent: HalfSent;
   readonly #events: AdmissionEvents;
   readonly #ownUid: number;
-  readonly #senderId: Uint8Array = crypto.getRandomValues(new Uint8Array(16));
+  #senderId: Uint8Array = crypto.getRandomValues(new Uint8Array(16));
   readonly #handshakes = new Set<Handshake>();
   #lastId = 0;
   /** Hellos that are being granted: they count against the limits already. */
@@ -95,6 +96,11 @@ export class Admission {
     this.#halfSent = halfSent;
     this.#events = events;
     this.#ownUid = native.uid();
+  }
+
+  /** Goes on as another sender, whose order of updates it is. Before the first connection. */
+  adopt(senderId: Uint8Array): void {
+    this.#senderId = senderId;
   }
 
   /** Takes an accepted connection. */
@@ -188,6 +194,7 @@ export class Admission {
     const share = Math.floor(capacityBytes / RESERVED_FRACTION / FRAME_ALIGN) * FRAME_ALIGN;
     const may = (policy: OverflowPolicy) => this.#options.policies.includes(policy) ? policy : "disconnect";
     const wanted = hello.backlogBytes === 0 ? this.#options.queueMaxBytes : hello.backlogBytes;
+    const abilities = this.#events.abilities();
     this.#opening++;
     let connection: Connection;
     let pool = NO_POOL;
@@ -203,6 +210,8 @@ export class Admission {
         transactionPolicy: may(hello.transactionPolicy),
         backlogBytes: Math.min(wanted, this.#options.queueMaxBytes),
         pool,
+        abilities,
+        resumeAfter: this.#resumeAfter(hello, abilities),
       });
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
@@ -218,9 +227,15 @@ export class Admission {
       connection.close("sender-closed");
       return this.#onRefused(link.peer, "native", CLOSING);
     }
-    this.granted++;
     link.bodyBytesMax = LINK_BODY_BYTES_MAX;
-    this.#events.onConnection(connection);
+    try {
+      this.#events.onConnection(connection);
+    } catch (error) {
+      // No place is left, such as while those who were ended are kept for a while: it tries again, as after any loss.
+      connection.close("consumer-gone");
+      return this.#onRefused(link.peer, "native", error instanceof Error ? error.message : String(error));
+    }
+    this.granted++;
   }
 
   /** Who maps the pool can read all of it: consumers of another user get their payloads in their rings. */
@@ -230,8 +245,15 @@ export class Admission {
     return { bytes: poolBytes, shareBytes: poolBytes / POOL_SHARES, fd: this.#events.poolDescriptor() };
   }
 
+  /** From where a consumer can go on, if it asks for that, and the order is ours and reaches back that far. */
+  #resumeAfter({ resume }: Hello, { sequence, historyFrom }: ReturnType<AdmissionEvents["abilities"]>) {
+    if (resume === undefined || historyFrom === undefined) return undefined;
+    if (resume.after < historyFrom || resume.after > sequence) return undefined;
+    return resume.senderId.every((byte, i) => byte === this.#senderId[i]) ? resume.after : undefined;
+  }
+
   #refusalOf(hello: Hello): [status: number, text: string] | undefined {
-    const { consumersMax, memoryMaxBytes } = this.#options;
+    const { consumersMax } = this.#options;
     if (this.#isClosed) return [Status.endOfStream, CLOSING];
     if (hello.versionMin > LAYOUT_VERSION || hello.versionMax < LAYOUT_VERSION) {
       const older = hello.versionMax < LAYOUT_VERSION ? "consumer" : "sender";
@@ -248,16 +270,8 @@ export class Admission {
         `${count} consumers are connected, the limit is ${consumersMax} (option consumersMax)`,
       ];
     }
-    const bytes = this.#events.memoryBytes() + this.openingBytes +
-      connectionBytes(this.#options.ringCapacityBytes);
-    if (bytes > memoryMaxBytes) {
-      return [
-        Status.memoryLimit,
-        `${
-          count + 1
-        } consumers need ${bytes} bytes, the limit is ${memoryMaxBytes} (options memoryMaxBytes, ringCapacityBytes)`,
-      ];
-    }
+    const noMemory = this.#events.refusalOfMemory(connectionBytes(this.#options.ringCapacityBytes));
+    if (noMemory !== undefined) return [Status.memoryLimit, noMemory];
     return undefined;
   }
 

@@ -7,12 +7,13 @@
  * @module
  */
 
+import { clearTimeout, setTimeout } from "node:timers";
 import { LAYOUT_VERSION, LinkKind, Status } from "../native/abi.generated.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { errorFromStatus, QlasterError } from "../errors.ts";
 import { bootstrap, type GrantedV9 } from "../v9/bootstrap.ts";
 import { decodeGrant, decodeRefusal, type Grant, type Message, protocolError } from "../wire/messages.ts";
-import { type Attempt, type Destination, dial, lateError } from "./dial.ts";
+import { type Attempt, type Destination, dial, lateError, pause } from "./dial.ts";
 import type { Link } from "./link.ts";
 
 /** How long after a hello that got no answer the second one is said. */
@@ -70,10 +71,10 @@ export async function connect(
 }
 
 /** Waits before the second hello. False if there is no time for one. */
-async function pauseWithin({ deadline, signal }: Attempt): Promise<boolean> {
-  if (performance.now() + SECOND_HELLO_MS >= deadline) return false;
-  await new Promise((resolve) => setTimeout(resolve, SECOND_HELLO_MS));
-  signal?.throwIfAborted();
+async function pauseWithin(attempt: Attempt): Promise<boolean> {
+  if (performance.now() + SECOND_HELLO_MS >= attempt.deadline) return false;
+  await pause(SECOND_HELLO_MS, attempt);
+  attempt.signal?.throwIfAborted();
   return true;
 }
 
@@ -111,6 +112,7 @@ async function sayHello(native: Native, hello: Uint8Array, attempt: Attempt): Pr
   let watch: Watch | undefined;
   try {
     watch = await native.watch(pair[0]!, () => handler.onWake(), () => handler.onClose());
+    if (!attempt.isRef) watch.unref();
     link.send(hello, [pair[1]!]);
     if (!link.isSent) throw protocolError("the sender's socket has no room for a hello");
   } catch (error) {
@@ -154,7 +156,7 @@ interface Answer {
 async function firstMessage(
   link: Link,
   handler: WakeHandler,
-  { deadline, signal }: Attempt,
+  { deadline, signal, isRef }: Attempt,
 ): Promise<Answer | "late" | "end"> {
   let answer: Answer | undefined;
   let isClosed = false;
@@ -170,6 +172,7 @@ async function firstMessage(
     if (isLate) return "late";
     await new Promise<void>((resolve) => {
       const timer = setTimeout(done, Math.max(1, deadline - performance.now()));
+      if (!isRef) timer.unref();
       function done() {
         clearTimeout(timer);
         signal?.removeEventListener("abort", done);
@@ -193,7 +196,8 @@ function descriptorsOf(message: Message): number {
 
 /** Whether the sender may wait for room in our ring, and wants to hear of it. */
 function mayAwaitRoom(grant: Grant): boolean {
-  return grant.policy !== "disconnect" || grant.transactionPolicy !== "disconnect";
+  const { policy, transactionPolicy, hasState, hasHistory } = grant;
+  return policy !== "disconnect" || transactionPolicy !== "disconnect" || hasState || hasHistory;
 }
 
 function join(

@@ -15,6 +15,7 @@ import {
   encodeEmpty,
   encodeGoodbye,
   encodeGrant,
+  type Grant,
   type Message,
   protocolError,
 } from "../wire/messages.ts";
@@ -26,6 +27,7 @@ const WIRE_REASON: Partial<Record<EndReason, number>> = {
   "sender-closed": WireReason.senderClosed,
   "slow-consumer": WireReason.slowConsumer,
   "peer-corrupt": WireReason.peerCorrupt,
+  "handed-over": WireReason.handedOver,
 };
 
 /** Why the native engine has given a consumer up. */
@@ -39,6 +41,10 @@ export interface ConnectionEvents {
   onSubscribe(connection: Connection, message: Message): void;
   /** An edit of a named filter, likewise. */
   onFilter(connection: Connection, message: Message): void;
+  /** A resumed consumer has its filters, likewise. */
+  onStart(connection: Connection, message: Message): void;
+  /** A new sender wants what is ours, likewise. */
+  onTakeover(connection: Connection, message: Message): void;
   /** It has read: there may be room in its ring. */
   onRoom(connection: Connection): void;
   /** The consumer is gone, or broke the protocol. */
@@ -58,6 +64,10 @@ export interface ConnectionOptions {
   readonly backlogBytes: number;
   /** Bytes of the pool, most bytes of it for this connection, and its descriptor; 0 and -1 for none. */
   readonly pool: { readonly bytes: number; readonly shareBytes: number; readonly fd: number };
+  /** What the grant says of the sender. */
+  readonly abilities: Partial<Grant>;
+  /** It goes on behind this sequence; undefined: it is new. */
+  readonly resumeAfter: bigint | undefined;
 }
 
 /** Bytes of one connection's regions: ring and its header, consumer page. */
@@ -73,6 +83,7 @@ export class Connection extends RemoteConsumer {
   override readonly transactionPolicy: OverflowPolicy;
   override readonly backlogBytes: number;
   override readonly poolBytes: number;
+  override readonly resumeAfter: bigint | undefined;
   readonly link: Link;
 
   readonly #events: ConnectionEvents;
@@ -98,6 +109,7 @@ export class Connection extends RemoteConsumer {
     this.transactionPolicy = options.transactionPolicy;
     this.backlogBytes = options.backlogBytes;
     this.poolBytes = options.pool.shareBytes;
+    this.resumeAfter = options.resumeAfter;
   }
 
   /**
@@ -134,6 +146,8 @@ export class Connection extends RemoteConsumer {
         policy: options.policy,
         transactionPolicy: options.transactionPolicy,
         poolBytes: options.pool.bytes,
+        ...options.abilities,
+        isResumed: options.resumeAfter !== undefined,
       };
       if (options.pool.bytes > 0) descriptors.push(options.pool.fd);
       link.send(encodeGrant(grant), descriptors);
@@ -195,6 +209,10 @@ export class Connection extends RemoteConsumer {
         return this.#events.onSubscribe(this, message);
       case LinkKind.filter:
         return this.#events.onFilter(this, message);
+      case LinkKind.start:
+        return this.#events.onStart(this, message);
+      case LinkKind.takeover:
+        return this.#events.onTakeover(this, message);
       case LinkKind.ping:
         return this.tell(encodeEmpty(LinkKind.pong, message.requestId));
       case LinkKind.goodbye:

@@ -1,21 +1,20 @@
 /**
- * The consumer: reads one sender's updates in place, in its order, whichever protocol the sender speaks.
- * May touch: the native library through its parts (connect, session, reader, idle). May not touch: a runtime.
+ * The consumer: reads updates in place, of one sender at a time, in its order, whichever protocol that speaks; and goes on
+ * with the next one (connections.ts).
+ * May touch: the native library through its parts (connections, reader, idle). May not touch: a runtime.
  *
  * @module
  */
 
 import { setImmediate } from "node:timers";
+import type { Clock, Timer } from "../native/clock.ts";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
 import { QlasterError } from "../errors.ts";
 import type { EndReason, SlotToken, Subscription, SubscriptionAck } from "../types.ts";
-import type { GrantedV9 } from "../v9/bootstrap.ts";
-import { V9Reader } from "../v9/reader.ts";
-import { V9Session } from "../v9/session.ts";
 import type { NamedFilter } from "../wire/filters.ts";
-import { encodeHello } from "../wire/messages.ts";
-import { connect, type GrantedNative } from "./connect.ts";
+import { Connections, type FirstConnection } from "./connections.ts";
+import { ConsumerConnection } from "./consumer_connection.ts";
 import {
   type ConsumerOptions,
   type Freshness,
@@ -23,20 +22,23 @@ import {
   resolveConsumerOptions,
   type ResolvedConsumerOptions,
 } from "./consumer_options.ts";
+import { AccountCache, type CacheOptions } from "../cache/account_cache.ts";
+import { CacheReading } from "../cache/cache_reading.ts";
 import { FilterNames } from "./filter_names.ts";
+import { type HandedOver, NativeSession } from "./native_session.ts";
 import { Idle } from "./idle.ts";
-import { describeLoss } from "./loss.ts";
 import { type FilterKeysEdit, keyListsOf, NamedFilters } from "./named_filters.ts";
-import { NativeSession } from "./native_session.ts";
 import { type Copies, CopyQueues, type QueueKind } from "./queues.ts";
-import { type Backlog, BATCH_MAX, RingReader } from "./reader.ts";
-import type { Edit, Session } from "./session.ts";
+import { type Backlog, BATCH_MAX, type RingReader } from "./reader.ts";
+import { readableOf, type ReadableOptions, type ViewCopy } from "./readable.ts";
+import { Backoff, Pause, RECONNECT_DEFAULTS, tryUntilConnected } from "./reconnect.ts";
+import { type ConsumerShare, ReaderDesk } from "./reader_share.ts";
 import { StaleWatch } from "./stale_watch.ts";
 import { Latency } from "./timings.ts";
 import type { AccountCopy, SlotCopy, TransactionCopy, UpdateView } from "./view.ts";
 
-/** What a consumer has seen so far. Counts since `setupConsumer`. */
-export interface ConsumerMetrics {
+/** What came by one connection, or by all of a consumer's. */
+export interface ReadCounts {
   /** Updates read. */
   readonly frames: number;
   /** Bytes of the ring that were read, those included that the policy "drop-oldest" had us skip. */
@@ -47,6 +49,16 @@ export interface ConsumerMetrics {
   readonly conflated: number;
   /** Wire version 9: frames that could not be decoded and were left out, as the original leaves them out. */
   readonly undecodable: number;
+}
+
+/** What a consumer has seen so far. Counts since `setupConsumer`, over all connections. */
+export interface ConsumerMetrics extends ReadCounts {
+  /** The same of the present connection, or of the last one while there is none. */
+  readonly connection: ReadCounts;
+  /** How often a lost connection was followed by another one. What was missed between them nobody has counted. */
+  readonly reconnects: number;
+  /** When the present connection was made, in milliseconds since the Unix epoch; undefined while there is none. */
+  readonly connectedAt: number | undefined;
   /** Times that it went to sleep. */
   readonly parks: number;
   /** Copies that `tryNext…` threw away because nobody asked for their kind. */
@@ -73,20 +85,19 @@ export interface Batch extends Iterable<UpdateView> {
   readonly size: number;
 }
 
+/** How {@linkcode Consumer.run} runs. */
+export interface RunOptions {
+  /** Ends the loop. */
+  readonly signal?: AbortSignal;
+}
+
 /** A loop that always finds a frame still lets timers and sockets run: after that many frames, or that long. */
 const FRAMES_PER_TURN = BATCH_MAX;
 /** Updates of other kinds that one `tryNext…` puts aside at most: it never waits, also not for an end of them. */
 const TAKEN_PER_TRY = 4096;
 const CLOCK_EVERY = 16;
+const NEVER = () => false;
 const TURN_MS = 2;
-
-/** What a consumer learns who still looked at shared payloads when the sender let go of it (design D5). */
-const REVOKED =
-  "its ring for this consumer was full, and payloads that were read last may have been overwritten while " +
-  "they were read: do not trust them; read faster, copy first, or subscribe to less";
-
-/** These end loops quietly. */
-const QUIET: readonly EndReason[] = ["closed", "sender-closed"];
 
 /**
  * Connects to the sender at `path` and maps its ring. Slots come from now on; accounts and transactions by `subscribe`.
@@ -109,104 +120,57 @@ const QUIET: readonly EndReason[] = ["closed", "sender-closed"];
  */
 export async function setupConsumer(path: string, options: ConsumerOptions = {}): Promise<Consumer> {
   if (typeof path !== "string" || path === "") throw new TypeError("path must be a non-empty string");
-  const resolved = resolveConsumerOptions(options);
-  const { connectTimeoutMs: timeoutMs, protocol, uids, signal } = resolved;
-  const hello = encodeHello(resolved.name, {
-    policy: resolved.policy.accounts,
-    transactionPolicy: resolved.policy.transactions,
-    backlogBytes: resolved.queueBytes,
-  });
-  const native = await load();
-  const granted = await connect(native, hello, { path, protocol, timeoutMs, uids, signal });
-  let parts: Parts;
-  try {
-    parts = openParts(native, path, granted, resolved);
-  } catch (error) {
-    granted.link.close();
-    granted.watch.close();
-    if (granted.protocol === "v9") granted.stream.close();
-    else native.close(granted.senderWake);
-    native.close(granted.ring);
-    throw error;
-  }
-  return new Consumer(native, path, parts, resolved);
+  return await openConsumer(await load(), path, resolveConsumerOptions(options));
 }
 
-/** What differs by protocol. */
-interface Parts {
-  readonly session: Session;
-  readonly reader: RingReader;
-  readonly ring: number;
-  readonly capacityBytes: number;
-  /** What the bits of masks stand for. */
-  readonly names: FilterNames;
-  readonly policy: OverflowPolicies;
-}
-
-/** The original's only one. */
-const V9_POLICY: OverflowPolicies = Object.freeze({ accounts: "disconnect", transactions: "disconnect" });
-
-function openParts(
-  native: Native,
-  path: string,
-  granted: GrantedNative | GrantedV9,
-  options: ResolvedConsumerOptions,
-): Parts {
-  const { ring } = granted;
+/** Connects through this library. @internal */
+export async function openConsumer(native: Native, path: string, resolved: ResolvedConsumerOptions): Promise<Consumer> {
+  const { reconnect = RECONNECT_DEFAULTS, waitForSenderMs: giveUpMs, onConnection } = resolved;
   const names = new FilterNames();
-  if (granted.protocol === "native") {
-    const { capacityBytes, poolBytes, policy, transactionPolicy } = granted.grant;
-    const session = new NativeSession(native, path, granted, options.requestTimeoutMs);
-    const memoryBytes = 2 * capacityBytes + poolBytes;
-    const reader = new RingReader(native, ring, capacityBytes, {
-      memoryBytes,
-      filters: names,
-      hasMarks: options.marks,
-    });
-    const policies = Object.freeze({ accounts: policy, transactions: transactionPolicy });
-    return { session, reader, ring, capacityBytes, names, policy: policies };
-  }
-  const reader = new V9Reader(native, ring);
-  const session = new V9Session(native, path, granted, reader, {
-    requestTimeoutMs: options.requestTimeoutMs,
-    pingMs: options.v9PingMs,
-    idleMs: options.v9IdleMs,
+  const signal = resolved.signal ?? new AbortController().signal;
+  const first = await tryUntilConnected({
+    attempt: () => ConsumerConnection.open(native, { path, names, generationBase: 0, signal, isRef: true }, resolved),
+    onFailed: (failed) => onConnection?.({ type: "failed", ...failed }),
+    backoff: new Backoff(reconnect, native.random),
+    pause: new Pause(native.clock),
+    firstMs: 0,
+    giveUpMs,
+    signal,
   });
-  return { session, reader, ring, capacityBytes: reader.capacityBytes, names, policy: V9_POLICY };
+  return new Consumer(native, path, names, first, resolved);
 }
 
-/** Reads the updates of one sender. Create one with {@linkcode setupConsumer}. One reader at a time. */
+/**
+ * Reads the updates of one sender at a time, over as many connections as it takes. Create one with
+ * {@linkcode setupConsumer}. One reader at a time.
+ */
 export class Consumer implements AsyncDisposable {
   /** The socket's path. */
   readonly path: string;
   /** Resolves when nothing more will come, everything that came having been read; never rejects. */
   readonly whenEnded: Promise<{ readonly reason: EndReason }>;
-
-  /** What the sender speaks: this library's own protocol, or wire version 9 of the Rust original. */
-  readonly protocol: "native" | "v9";
-  /**
-   * What happens when this consumer reads too slowly and its ring is full: what was asked for, as far as the sender permits
-   * it. Wire version 9: "disconnect".
-   */
-  readonly policy: OverflowPolicies;
   /** With the option `timings`: how long things take. Read and set to zero by `flush()`. */
   readonly timings: ConsumerTimings | undefined;
 
-  readonly #session: Session;
+  readonly #connections: Connections;
   readonly #names: FilterNames;
   readonly #filters: NamedFilters;
   readonly #staleWatch: StaleWatch;
-  readonly #reader: RingReader;
-  readonly #capacityBytes: number;
+  readonly #clock: Clock;
+  readonly #native: Native;
+  readonly #reconnects: boolean;
+  readonly #hasMarks: boolean;
+  /** From `share()` on. */
+  #desk: ReaderDesk | undefined;
   readonly #idle: Idle;
   readonly #signal: AbortSignal | undefined;
-  #ended: { readonly reason: EndReason } | undefined;
-  #resolveEnded!: (end: { readonly reason: EndReason }) => void;
-  /** Why it will end once what is in the ring has been read. */
-  #pendingEnd: EndReason | undefined;
+  /** Of the connection that is read, or was read last. */
+  #reader!: RingReader;
   /** Inside `poll`'s handler: what voids views waits until it returns. */
   #isPolling = false;
   #isWaiting = false;
+  /** Loops over updates or batches that have not been left. */
+  #openLoops = 0;
   #closeDeferred = false;
   #framesSinceTurn = 0;
   #lastTurnAt = performance.now();
@@ -215,6 +179,14 @@ export class Consumer implements AsyncDisposable {
   /** Who used bytes that may have been overwritten has been told. */
   #isRevocationTold = false;
 
+  readonly #cache: AccountCache | undefined;
+  readonly #cacheReading: CacheReading | undefined;
+  /** When everything was asked for again last, and whether it is to be. */
+  #refreshedAt = -Infinity;
+  readonly #refreshMs: number;
+  #refreshTimer: Timer | undefined;
+  #refreshBits = new Set<number>();
+  readonly #isStateful: boolean;
   readonly #queues = new CopyQueues();
   readonly #onAbort = (): void => void this.close();
 
@@ -222,32 +194,180 @@ export class Consumer implements AsyncDisposable {
   constructor(
     native: Native,
     path: string,
-    parts: Parts,
-    options: Pick<ResolvedConsumerOptions, "idle" | "timings" | "signal" | "staleAfterSlots" | "onStale">,
+    names: FilterNames,
+    first: FirstConnection,
+    options: ResolvedConsumerOptions,
   ) {
     this.path = path;
-    this.protocol = parts.session.protocol;
-    this.policy = parts.policy;
-    this.#session = parts.session;
-    this.#names = parts.names;
-    this.#filters = new NamedFilters(parts.names, (edit) => this.#edit(edit));
-    this.#reader = parts.reader;
-    this.#staleWatch = new StaleWatch({
-      seenSlot: () => this.#reader.seenSlot,
-      knownSlot: () => this.#reader.knownSlot,
-      staleAfterSlots: options.staleAfterSlots,
-      onStale: options.onStale,
-    });
-    this.#capacityBytes = parts.capacityBytes;
-    this.#idle = new Idle(native, parts.ring, options.idle);
+    this.#names = names;
     this.#signal = options.signal;
+    this.#clock = native.clock;
+    this.#native = native;
+    this.#reconnects = options.reconnect !== undefined;
+    this.#hasMarks = options.marks;
+    this.#idle = new Idle(native, undefined, options.idle, native.clock);
     this.timings = options.timings
       ? { read: new Latency(), decode: new Latency(), enqueue: new Latency(), full_read: new Latency() }
       : undefined;
-    this.whenEnded = new Promise((resolve) => this.#resolveEnded = resolve);
-    this.#session.start({ onWake: () => this.#idle.wakeUp(), onEnd: (reason) => this.#endAfterReading(reason) });
+    this.#reader = first.connection.reader;
+    const connections = this.#connections = new Connections(native, path, names, first, options, {
+      onWake: () => this.#onWake(),
+      onRing: (ring) => this.#idle.ring = ring,
+      onReader: (reader) => this.#reader = reader,
+      isReading: () => this.#isPolling || this.#isWaiting,
+      onEnd: () => this.#onEnd(),
+    });
+    this.whenEnded = connections.whenEnded;
+    this.#isStateful = options.cache !== undefined;
+    this.#refreshMs = options.cache?.refreshMs ?? 0;
+    if (options.cache !== undefined) {
+      connections.onForgotten = (accounts) => this.#cache?.onForgotten(accounts);
+      this.#cacheReading = new CacheReading({
+        isBeingRead: () => this.#isPolling || this.#isWaiting || this.#openLoops > 0,
+        readAway: () => this.#handOut(() => {}, BATCH_MAX),
+        whenReadable: () => this.#waitAlone(Infinity),
+        stopWaiting: () => this.#idle.wakeUp(),
+        isEnded: () => this.ended !== undefined,
+        pause: (ms) => new Promise((resolve) => void this.#clock.after(ms, resolve)),
+      });
+      const cache = this.#cache = this.#makeCache(native, options.cache);
+      connections.edits.onAsk = (edit, answer, isWhole) => cache.onEdit(edit, answer, isWhole);
+    }
+    this.#filters = new NamedFilters(names, async (edit) => {
+      connections.assertAskable();
+      return await connections.edits.ask(edit);
+    }, this.#isStateful);
+    this.#staleWatch = new StaleWatch({
+      seenSlot: () => connections.seenSlot,
+      knownSlot: () => Math.max(this.#reader.knownSlot, connections.seenSlot),
+      isUnknown: () => connections.isAgeUnknown,
+      staleAfterSlots: options.staleAfterSlots,
+      onStale: options.onStale,
+      clock: native.clock,
+    });
     if (this.#signal?.aborted === true) void this.close();
     else this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  #onWake(): void {
+    if (this.#desk === undefined) return this.#idle.wakeUp();
+    const { pendingEnd } = this.#connections.current;
+    if (pendingEnd !== undefined) this.#desk.tellOver(pendingEnd);
+    else this.#desk.wake();
+  }
+
+  // Workers
+
+  /**
+   * Lends the reading to a Worker of this process: post it there, and `attachReader` it (`@qlaster/core/worker`). This thread
+   * goes on to subscribe and to set filters, whose names the Worker knows at once; it reads no longer, and its event loop has
+   * to run now and then: who sleeps in the Worker is woken by it. What is read is counted by the Worker's reader.
+   * @returns Always the same object, for one Worker. When its reader closes, so does this consumer. A
+   * Worker that is terminated leaves nothing behind but the addresses of its ring, once this consumer is closed; to read
+   * on, set up another one.
+   * @throws {TypeError} unless it was set up with `reconnect: false`, since a Worker reads one connection, and without a cache.
+   * @throws {QlasterError} `CONSUMER_BUSY` while somebody reads; `CONSUMER_CLOSED`, `CONNECTION_LOST`; `V9_UNSUPPORTED` from a
+   * sender of wire version 9.
+   */
+  share(): ConsumerShare {
+    if (this.#desk !== undefined) return this.#desk.share;
+    this.#assertIdle();
+    if (this.#reconnects) throw new TypeError("share() needs a consumer that was set up with reconnect: false");
+    if (this.#cache !== undefined) {
+      throw new TypeError("share() needs a consumer without a cache, which this thread fills");
+    }
+    this.#connections.assertAnswered();
+    const { current } = this.#connections;
+    if (this.protocol === "v9") throw new QlasterError("V9_UNSUPPORTED", `Cannot share the reading of "${this.path}"`);
+    const { ring, capacityBytes, policy, senderId, reader } = current;
+    const { memoryBytes } = reader;
+    const lent = { path: this.path, ring, capacityBytes, memoryBytes, policy, senderId, marks: this.#hasMarks };
+    const desk = this.#desk = new ReaderDesk(this.#native, lent, this.#names, () => {
+      this.#isWaiting = false;
+      reader.refill(); // finds the end that the Worker has found
+      this.#connections.noteEnd();
+      void this.close(); // unless that was the end: what the Worker had taken and not handed out is gone
+    });
+    reader.release(); // what was handed out here is void
+    reader.isHeldElsewhere = () => desk.isHeld;
+    this.#isWaiting = true; // to the end: nobody reads here
+    return desk.share;
+  }
+
+  /** What the sender speaks, or the last one spoke: this library's own protocol, or wire version 9 of the Rust original. */
+  get protocol(): "native" | "v9" {
+    return this.#connections.current.session.protocol;
+  }
+
+  /**
+   * What happens when this consumer reads too slowly and its ring is full: what was asked for, as far as the sender permits
+   * it, or the last one did. Wire version 9: "disconnect".
+   */
+  get policy(): OverflowPolicies {
+    return this.#connections.current.policy;
+  }
+
+  #makeCache(native: Native, options: Required<CacheOptions>): AccountCache {
+    // deno-lint-ignore no-this-alias
+    const consumer = this;
+    const { edits } = this.#connections;
+    return new AccountCache(options, {
+      filters: this.#names,
+      get hasState() {
+        const { isConnected, current } = consumer.#connections;
+        return isConnected ? current.grant?.hasState === true : undefined;
+      },
+      get filterGeneration() {
+        return consumer.#reader.filterGeneration;
+      },
+      clockUs: () => native.clockUs(),
+      wants: (bit, key, owner) => edits.wants(bit, key, owner),
+      isEmpty: (bit) => edits.isEmpty(bit),
+      mayBeLeft: (bit) => edits.mayBeLeft(bit),
+      refresh: (bits) => this.#refreshCache(bits),
+      onWaiting: (isAnybody) => this.#cacheReading!.isWanted = isAnybody,
+    });
+  }
+
+  /** Asks for all that these filters match, but not too often. */
+  #refreshCache(bits: ReadonlySet<number>): void {
+    for (const bit of bits) this.#refreshBits.add(bit);
+    if (this.#refreshTimer !== undefined || this.ended !== undefined) return;
+    const dueMs = Math.max(0, this.#refreshedAt + this.#refreshMs - this.#clock.now());
+    this.#refreshTimer = this.#clock.after(dueMs, () => {
+      this.#refreshTimer = undefined;
+      this.#refreshedAt = this.#clock.now();
+      const due = this.#refreshBits;
+      this.#refreshBits = new Set();
+      if (this.ended === undefined) void this.#connections.edits.askForAll(due);
+    });
+    this.#refreshTimer.unref();
+  }
+
+  /**
+   * The newest version of each account that filters match, as of the last update that was read, with what it is worth.
+   * @throws {TypeError} unless the consumer was set up with the option `cache`.
+   *
+   * @example
+   * ```ts
+   * import { setupConsumer, setupSender } from "@qlaster/core";
+   * import assert from "node:assert/strict";
+   *
+   * const [pubkey, owner] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
+   * const path = "/tmp/qlaster-doc-cache.sock";
+   * await using sender = await setupSender({ path, state: { maxBytes: 2 ** 24, keep: "all" } });
+   * sender.publishAccount({ pubkey, owner, lamports: 5n, data: new Uint8Array(8), slot: 1n });
+   * await using consumer = await setupConsumer(path, { cache: true });
+   * await consumer.subscribe({ owners: [owner] });
+   * await consumer.accounts.ready; // all that the sender knows is here
+   * assert.equal(consumer.accounts.get(pubkey)?.lamports, 5n);
+   * ```
+   */
+  get accounts(): AccountCache {
+    if (this.#cache === undefined) {
+      throw new TypeError("There are no accounts: set the consumer up with the option cache");
+    }
+    return this.#cache;
   }
 
   // Reading
@@ -256,14 +376,20 @@ export class Consumer implements AsyncDisposable {
    * Hands what is there to `handler`, one reused view at a time, and gives the room back. Never waits.
    * @param handler Must be done with the view when it returns; a promise is refused.
    * @param limit Most updates to hand out. Default 256.
-   * @returns How many were handed out. 0 also when the connection has ended: see `ended`.
-   * @throws {QlasterError} `CONSUMER_BUSY` inside a handler; `CONNECTION_LOST` if bytes that the handler was given may have
+   * @returns How many were handed out, updates of the kind "connection" included. 0 also while there is no connection, and
+   * after the end: see `isConnected` and `ended`.
+   * @throws {QlasterError} `CONSUMER_BUSY` inside a handler; with `reconnect: false` `CONNECTION_LOST` if bytes that the handler was given may have
    * been overwritten meanwhile, since the sender had dropped this consumer as too slow: do not trust them. What the handler
    * throws, its update having been delivered.
    */
   poll(handler: (update: UpdateView) => void, limit: number = BATCH_MAX): number {
     if (this.#isPolling) throw new QlasterError("CONSUMER_BUSY", "Cannot poll inside a handler of poll");
-    if (this.#isWaiting) throw new QlasterError("CONSUMER_BUSY", "Cannot poll while next() waits");
+    if (this.#isWaiting) throw new QlasterError("CONSUMER_BUSY", "Cannot poll while another call waits");
+    this.#cacheReading?.noteReader();
+    return this.#handOut(handler, limit);
+  }
+
+  #handOut(handler: (update: UpdateView) => void, limit: number): number {
     this.#isPolling = true;
     let count = 0;
     try {
@@ -271,13 +397,7 @@ export class Consumer implements AsyncDisposable {
         const update = this.#take();
         if (update === undefined) break;
         count++;
-        const result: unknown = handler(update);
-        if (typeof (result as PromiseLike<void> | undefined)?.then === "function") {
-          (result as PromiseLike<void>).then(undefined, () => {});
-          throw new TypeError(
-            "The handler of poll returned a promise: its view would be void by then. Use next() or for await",
-          );
-        }
+        refusePromise(handler(update));
         if (this.#closeDeferred) break;
       }
     } finally {
@@ -290,35 +410,145 @@ export class Consumer implements AsyncDisposable {
   }
 
   /**
+   * Hands all updates to `handler`, as `poll` does, and waits for more by itself: the fastest loop that leaves the event loop
+   * its turns. Until then nobody else reads.
+   * @param handler Must be done with the view when it returns; a promise is refused.
+   * @param options.signal Ends the loop, not the consumer.
+   * @returns Resolves when the signal was aborted, and at a quiet end.
+   * @throws {QlasterError} as `next` at the other ends, and as `poll`. What the handler throws: that ends the loop, its update
+   * having been delivered, and leaves the consumer open.
+   *
+   * @example
+   * \`\`\`ts
+   * import { setupConsumer, setupSender } from "@qlaster/core";
+   * import assert from "node:assert/strict";
+   *
+   * await using sender = await setupSender({ path: "/tmp/qlaster-doc-run.sock", ringCapacityBytes: 65536 });
+   * await using consumer = await setupConsumer("/tmp/qlaster-doc-run.sock");
+   * for (let slot = 2n; slot < 5n; slot++) sender.publishSlot({ slot, parent: slot - 1n, status: "processed" });
+   * const stop = new AbortController();
+   * const slots: number[] = [];
+   * await consumer.run((update) => {
+   *   if (update.kind === "slot" && slots.push(update.slotNumber) === 3) stop.abort();
+   * }, { signal: stop.signal });
+   * assert.deepEqual(slots, [2, 3, 4]);
+   * \`\`\`
+   */
+  async run(handler: (update: UpdateView) => void, options: RunOptions = {}): Promise<void> {
+    const { signal } = options;
+    this.#assertIdle();
+    const isStopped = () => signal?.aborted === true;
+    const onAbort = () => this.#idle.wakeUp();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    this.#begin();
+    try {
+      while (!isStopped()) {
+        if (this.#handOut(handler, BATCH_MAX) === 0) {
+          if (!await this.#untilReady(isStopped)) return;
+        } else if (this.#framesSinceTurn >= FRAMES_PER_TURN || performance.now() - this.#lastTurnAt > TURN_MS) {
+          await this.#turn();
+        }
+      }
+    } finally {
+      this.#finish();
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** Waits until something can be handed out. False at a quiet end, and where it `isStopped`. @throws at the other ends */
+  async #untilReady(isStopped: () => boolean): Promise<boolean> {
+    if (this.#reader.isCut) await this.#turn(); // what was looked at last was all in vain
+    while (this.#ready === 0 && !this.#refill()) {
+      this.#connections.noteEnd();
+      if (this.#connections.hasSeam) return true;
+      if (this.ended !== undefined) return this.#throwUnlessQuiet() ?? false;
+      if (isStopped()) return false;
+      await this.#wait(Infinity);
+    }
+    return true;
+  }
+
+  /**
+   * A web stream of copies, seams included. What it has not room for stays in the ring, where it counts as unread. It ends as
+   * `for await` does; `cancel` leaves the consumer open. As long as it is read, nobody else reads.
+   * @throws {RangeError} for a `highWaterMark` that can't be.
+   */
+  readable(options?: ReadableOptions): ReadableStream<ViewCopy> {
+    return readableOf({
+      copies: (limit, isStopped) => this.#copies(limit, isStopped),
+      wakeUp: () => this.#idle.wakeUp(),
+    }, options);
+  }
+
+  async #copies(limit: number, isStopped: () => boolean): Promise<ViewCopy[] | undefined> {
+    this.#assertIdle();
+    this.#begin();
+    try {
+      if (this.#isTurnDue()) await this.#turn();
+      while (await this.#untilReady(isStopped)) {
+        const copies: ViewCopy[] = [];
+        while (copies.length < limit) {
+          const update = this.#take();
+          if (update === undefined) break;
+          copies.push(update.copy());
+        }
+        this.#reader.release();
+        if (!this.#reader.isRevoked) {
+          if (copies.length > 0) return copies;
+          continue;
+        }
+        // What was copied may have been overwritten before: nobody gets it. The loss that follows says so, or the end.
+        this.#throwIfRevoked();
+        const seams = copies.filter(({ kind }) => kind === "connection");
+        if (seams.length > 0) return seams;
+      }
+      return undefined;
+    } finally {
+      this.#finish();
+    }
+  }
+
+  /**
    * Waits for the next update.
    * @param timeoutMs Longest wait, in milliseconds. Default: none.
    * @returns A view that is valid until the consumer is asked again; undefined after `timeoutMs`, or at a quiet end.
-   * @throws {QlasterError} `CONNECTION_LOST` with its `reason`, once everything in the ring has been read (who
-   * was dropped and reads on a second later may find payloads in the sender's pool overwritten, and is told so by it);
-   * `CONSUMER_BUSY` while another call waits.
+   * @throws {QlasterError} `CONNECTION_LOST` with its `reason`, once everything has been read and there will be no other
+   * connection (who was dropped and reads on a second later may find payloads in the sender's pool overwritten, and is
+   * told so by it); `CONSUMER_BUSY` while another call waits.
    */
-  async next(timeoutMs?: number): Promise<UpdateView | undefined> {
+  next(timeoutMs?: number): Promise<UpdateView | undefined> {
+    return this.#next(timeoutMs, NEVER);
+  }
+
+  async #next(timeoutMs: number | undefined, isLeft: () => boolean): Promise<UpdateView | undefined> {
     this.#assertIdle();
     if (Number.isNaN(timeoutMs)) throw new RangeError("timeoutMs must be a number of milliseconds, not NaN");
-    const deadline = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
-    this.#isWaiting = true;
+    const deadline = timeoutMs === undefined ? Infinity : this.#clock.now() + timeoutMs;
+    this.#begin();
     try {
       if (this.#isTurnDue()) await this.#turn();
       while (true) {
-        const isLate = performance.now() >= deadline; // judged only after one more look
+        if (isLeft()) return undefined;
+        const isLate = this.#clock.now() >= deadline; // judged only after one more look
         const update = this.#take();
         if (update !== undefined) return update;
-        if (this.#ended !== undefined) return this.#throwUnlessQuiet();
+        if (this.ended !== undefined) return this.#throwUnlessQuiet();
         if (isLate) return undefined;
         await this.#wait(deadline);
       }
     } finally {
-      this.#isWaiting = false;
+      this.#finish();
     }
   }
 
   /** Iterates over all updates: each view is valid until the loop asks for the next. `break` leaves the consumer open. */
   [Symbol.asyncIterator](): AsyncIterator<UpdateView> {
+    let isOpen = true;
+    const leave = () => {
+      if (isOpen) this.#closeLoop();
+      isOpen = false;
+    };
+    this.#openLoops++;
     return {
       next: () => {
         // The way without a promise of our own, as long as there is something and the event loop has had its turn.
@@ -326,31 +556,42 @@ export class Consumer implements AsyncDisposable {
           const update = this.#take();
           if (update !== undefined) return Promise.resolve({ value: update, done: false });
         }
-        return this.next().then((value) => value === undefined ? { value, done: true } : { value, done: false });
+        return this.#next(undefined, () => !isOpen)
+          .then((value) => value === undefined ? { value, done: true } : { value, done: false });
       },
-      return: () => Promise.resolve({ value: undefined, done: true }),
+      return: () => {
+        leave();
+        this.#idle.wakeUp(); // who still waits for the next one, waits no longer
+        return Promise.resolve({ value: undefined, done: true });
+      },
     };
   }
 
   /** Iterates over what each wake-up made available. What a loop leaves of a batch comes with the next one. */
   async *batches(): AsyncGenerator<Batch, void, undefined> {
-    const batch = new ReadyBatch(this.#reader, () => this.#take());
-    while (true) {
-      this.#assertIdle();
-      this.#isWaiting = true;
-      try {
-        await this.#turn();
-        while (this.#reader.ready === 0 && !this.#refill()) {
-          this.#noteEnd();
-          if (this.#ended !== undefined) return void this.#throwUnlessQuiet();
-          await this.#wait(Infinity);
+    const batch = new ReadyBatch(() => this.#ready, () => this.#take());
+    this.#openLoops++;
+    try {
+      while (true) {
+        this.#assertIdle();
+        this.#begin();
+        try {
+          await this.#turn();
+          if (!await this.#untilReady(() => false)) return;
+        } finally {
+          this.#finish();
         }
-      } finally {
-        this.#isWaiting = false;
+        this.#idle.noteBusy();
+        yield batch;
       }
-      this.#idle.noteBusy();
-      yield batch;
+    } finally {
+      this.#closeLoop();
     }
+  }
+
+  /** What can be handed out without asking the ring. */
+  get #ready(): number {
+    return this.#reader.ready + (this.#connections.hasSeam ? 1 : 0);
   }
 
   /** The next account update as a copy, if one is there. Never waits. The other kinds are kept: 2,048 of each. */
@@ -384,23 +625,63 @@ export class Consumer implements AsyncDisposable {
     return copy;
   }
 
-  /** Once: whoever was handed out bytes that may have been overwritten has to know. */
+  /** Once: whoever was handed out bytes that may have been overwritten has to know. Of a loss that is survived it is said. */
   #throwIfRevoked(): void {
     if (!this.#reader.isRevoked || this.#isRevocationTold) return;
+    this.#connections.noteEnd();
+    if (this.ended === undefined) return;
     this.#isRevocationTold = true;
-    this.#noteEnd();
-    throw this.#lostError();
+    throw this.#connections.lostError();
+  }
+
+  // For who reads several consumers
+
+  /**
+   * The next update, if one is there: valid until the next call, or `releaseTaken`.
+   * @internal
+   */
+  tryTake(): UpdateView | undefined {
+    this.#assertIdle();
+    return this.#take();
+  }
+
+  /**
+   * The room of what was taken is free.
+   * @internal
+   */
+  releaseTaken(): void {
+    this.#reader.release();
+  }
+
+  /**
+   * Waits until there may be something to take, or until `stopWaiting`. Not after the end.
+   * @internal
+   */
+  whenReadable(deadline: number): Promise<void> {
+    return this.#wait(deadline);
+  }
+
+  /** @internal */
+  stopWaiting(): void {
+    this.#idle.wakeUp();
   }
 
   #take(): UpdateView | undefined {
+    const update = this.#takeRaw();
+    if (update !== undefined) this.#cache?.take(update);
+    return update;
+  }
+
+  #takeRaw(): UpdateView | undefined {
+    if (this.#connections.hasSeam) return this.#connections.takeSeam();
     const update = this.timings === undefined ? this.#reader.advance() : this.#advanceTimed(this.timings);
     if (update !== undefined) {
       this.#framesSinceTurn++;
       this.#idle.noteBusy();
       return update;
     }
-    this.#noteEnd();
-    return undefined;
+    this.#connections.noteEnd();
+    return this.#connections.takeSeam();
   }
 
   #refill(): boolean {
@@ -430,10 +711,32 @@ export class Consumer implements AsyncDisposable {
   }
 
   /** Until there may be something to do; the caller looks again in any case. */
-  #wait(deadline: number): Promise<void> {
+  async #wait(deadline: number): Promise<void> {
+    // Who reads for a cache's sake waits just now: he has to have stopped, and there may be something by then.
+    const other = this.#cacheReading?.stop();
+    if (other !== undefined) return await other;
+    return await this.#waitAlone(deadline);
+  }
+
+  #waitAlone(deadline: number): Promise<void> {
     if (this.#reader.isCut) return this.#turn();
     // Where a ring is over and the reason is still looked for, only the session ends the sleep.
     return this.#reader.isOver ? this.#idle.sleep(deadline) : this.#idle.wait(deadline);
+  }
+
+  #begin(): void {
+    this.#isWaiting = true;
+    this.#cacheReading?.noteReader();
+  }
+
+  #finish(): void {
+    this.#isWaiting = false;
+    this.#cacheReading?.noteReadEnd();
+  }
+
+  #closeLoop(): void {
+    this.#openLoops--;
+    this.#cacheReading?.noteReadEnd();
   }
 
   #assertIdle(): void {
@@ -452,48 +755,26 @@ export class Consumer implements AsyncDisposable {
     this.#lastTurnAt = performance.now();
   }
 
-  /** The ring is empty: is that all there will ever be? */
-  #noteEnd(): void {
-    if (this.#ended !== undefined) return;
-    const reason = this.#reader.end;
-    if (reason !== undefined) return this.#end(reason);
-    // Judged after a look that found nothing, and the flag was set before the look: nothing can have come since.
-    if (this.#pendingEnd === undefined || this.#reader.isCut) return;
-    if (this.#reader.refill() || this.#reader.isCut) return;
-    this.#end(this.#reader.end ?? this.#pendingEnd);
-  }
-
   #throwUnlessQuiet(): undefined {
-    const { reason } = this.#ended!;
     this.#isRevocationTold = true;
-    if (QUIET.includes(reason)) return undefined;
-    throw this.#lostError();
-  }
-
-  #lostError(): QlasterError {
-    // Not ended yet: there is still something to read.
-    const reason = this.#ended?.reason ?? this.#reader.announcedEnd ?? this.#pendingEnd ?? "sender-gone";
-    const what = this.#reader.isRevoked ? REVOKED : this.#session.explain(reason) ?? describeLoss(reason);
-    return new QlasterError("CONNECTION_LOST", `Lost the sender at "${this.path}" (${reason}: ${what})`, { reason });
+    if (this.#connections.isEndQuiet) return undefined;
+    throw this.#connections.lostError();
   }
 
   // Asking
 
   /**
-   * Adds to what this consumer gets: accounts by key OR by owner, all transactions.
+   * Adds to what this consumer gets: accounts by key OR by owner, all transactions. While there is no connection, this and
+   * the other edits wait for the next one.
    * @param subscription Keys as base58 addresses or 32 bytes each; at most a million in all.
    * @returns When it is in force. Wire version 9, which says neither: `generation` counts our requests that were answered,
    * `sequence` is what the sender had published by then.
-   * @throws {TypeError} for a key that is none. {@linkcode QlasterError} `SUBSCRIBE_REFUSED`: part of it may be in
-   * force, and keys that it names may be gone though they were there before; `CONNECT_TIMEOUT`, `CONNECTION_LOST`,
+   * @throws {TypeError} for a key that is none. {@linkcode QlasterError} `SUBSCRIBE_REFUSED`: of a list
+   * of more than some 32,000 keys, which takes several messages, the first ones may be in force; `CONNECT_TIMEOUT`, `CONNECTION_LOST`,
    * `CONSUMER_CLOSED`
    */
   async subscribe(subscription: Subscription): Promise<SubscriptionAck> {
-    const lists = keyListsOf(subscription);
-    const doubt = this.#doubt();
-    if (doubt !== undefined) await doubt;
-    this.#assertAskable();
-    return await this.#session.subscribe(lists);
+    return await this.#filters.subscribe(keyListsOf(subscription, this.#isStateful));
   }
 
   /**
@@ -544,8 +825,7 @@ export class Consumer implements AsyncDisposable {
    * @returns When all of it is in force. Keys that are removed go first; a long list takes several messages, each of which
    * holds as it comes.
    * @throws {TypeError} for a key that is none, and for a filter without such a list. {@linkcode RangeError} for a name that
-   * is none. {@linkcode QlasterError} as `setFilter`; what was refused may have been done in part, and keys that were
-   * to be added may be gone though they were there before: then set the filter anew.
+   * is none. {@linkcode QlasterError} as `setFilter`; of a long list, what was refused may have been done in part.
    */
   async editFilter(name: string, edit: FilterKeysEdit): Promise<SubscriptionAck> {
     return await this.#filters.edit(name, edit);
@@ -560,77 +840,69 @@ export class Consumer implements AsyncDisposable {
     return await this.#filters.remove(name);
   }
 
+  /**
+   * Asks the sender for all that it keeps of accounts, in all versions, and what it knows of forks: see takeover.ts. It ends
+   * with a "snapshot-complete".
+   * @internal
+   */
+  async askForVersions(): Promise<SubscriptionAck> {
+    return await this.#filters.set("state", { accounts: true, state: true }, true);
+  }
+
+  /** What the sender has granted; undefined in wire version 9. @internal */
+  get grant(): { readonly hasTakeover: boolean; readonly senderId: Uint8Array } | undefined {
+    return this.#connections.current.grant;
+  }
+
+  /**
+   * Asks the sender for its path and order of updates: see takeover.ts.
+   * @internal
+   */
+  async takeOver(): Promise<HandedOver> {
+    this.#connections.assertAnswered();
+    const { session } = this.#connections.current;
+    if (!(session instanceof NativeSession)) throw new TypeError("Wire version 9 hands nothing over");
+    return await session.takeOver();
+  }
+
   /** Names of the filters that were set and not removed. */
   get filterNames(): readonly string[] {
     return this.#names.names;
   }
 
-  async #edit(edit: Edit): Promise<SubscriptionAck> {
-    const doubt = this.#doubt();
-    if (doubt !== undefined) await doubt;
-    this.#assertAskable();
-    return await this.#session.edit(edit);
-  }
-
   /**
    * Asks the sender for a sign of life.
    * @returns The round trip in milliseconds: through both event loops, so it tells how busy they are.
-   * @throws {QlasterError} `CONNECT_TIMEOUT`, `CONNECTION_LOST`, `CONSUMER_CLOSED`
+   * @throws {QlasterError} `CONNECT_TIMEOUT`, `CONSUMER_CLOSED`; `CONNECTION_LOST`, also while there is no connection
    */
   async ping(): Promise<number> {
     const started = performance.now();
-    const doubt = this.#doubt();
-    if (doubt !== undefined) await doubt;
-    this.#assertAskable();
-    await this.#session.ping();
+    const { current } = this.#connections;
+    if (this.#connections.isConnected) await current.session.doubt();
+    this.#connections.assertAnswered();
+    await current.session.ping();
     return performance.now() - started;
-  }
-
-  /** Something to wait for while it is uncertain whether the sender still serves us. */
-  #doubt(): Promise<void> | undefined {
-    return this.#ended === undefined ? this.#session.doubt() : undefined;
-  }
-
-  #assertAskable(): void {
-    if (this.#ended !== undefined || this.#pendingEnd !== undefined) throw this.#requestError();
-  }
-
-  #requestError(): QlasterError {
-    return this.#ended?.reason === "closed"
-      ? new QlasterError("CONSUMER_CLOSED", `Cannot ask the sender at "${this.path}"`)
-      : this.#lostError();
-  }
-
-  #endAfterReading(reason: EndReason): void {
-    if (this.#pendingEnd !== undefined || this.#ended !== undefined) return;
-    this.#pendingEnd = reason;
-    this.#reader.freeze();
-    this.#session.rejectAll(this.#requestError());
-    // With nothing left to read it is over now, even if nobody reads. But who holds a view keeps it until he asks again.
-    void this.#endIfUnread();
-    this.#idle.wakeUp();
-  }
-
-  async #endIfUnread(): Promise<void> {
-    while (this.#ended === undefined) {
-      if (this.#isPolling || this.#isWaiting || this.#reader.ready > 0 || this.#reader.isHeld) return;
-      if (this.#reader.refill()) return;
-      if (!this.#reader.isCut) return this.#noteEnd();
-      await this.#turn();
-    }
   }
 
   // Life
 
-  /** Why nothing more comes; undefined while it may, or while something is left to read. */
+  /** Why nothing more will ever come; undefined while it may, or while something is left to read. */
   get ended(): { readonly reason: EndReason } | undefined {
-    return this.#ended;
+    return this.#connections.ended;
+  }
+
+  /**
+   * Whether there is a connection whose filters are in force. False between the updates of the kind "connection" that tell of
+   * a loss and of what follows, and after the end.
+   */
+  get isConnected(): boolean {
+    return this.#connections.isConnected;
   }
 
   /**
    * How far this consumer is behind its sender: bytes and matching updates that were published and not handed out, lost
-   * ones included, and the microseconds since the oldest of them was published. All 0 when nothing is unread. Wire version
-   * 9, which numbers nothing: updates and age of what has been looked at.
+   * ones included, and the microseconds since the oldest of them was published. All 0 when nothing is unread, and while
+   * there is no connection. Wire version 9, which numbers nothing: updates and age of what has been looked at.
    */
   lag(): Backlog {
     return this.#reader.backlog;
@@ -642,16 +914,17 @@ export class Consumer implements AsyncDisposable {
   }
 
   /**
-   * Whether the reading is more than `staleAfterSlots` slots behind what the sender knows; false without that option. What
-   * a bot decides by state that is stale, it decides by the past.
+   * Whether the reading is more than `staleAfterSlots` slots behind what the sender knows; false without that option. True
+   * while there is no connection, and until something with a slot came by the next one. What a bot decides by state that is
+   * stale, it decides by the past.
    */
   get isStale(): boolean {
     return this.#staleWatch.isStale;
   }
 
   /**
-   * How many edits of this consumer's filters are in force for the update that was handed out last: compare it with the
-   * `generation` of an acknowledgement. Wire version 9, which marks nothing: 0.
+   * How many edits of this consumer's filters are in force for the update that was handed out last, over all connections:
+   * compare it with the `generation` of an acknowledgement. Wire version 9, which marks nothing: 0.
    */
   get filterGeneration(): number {
     return this.#reader.filterGeneration;
@@ -659,41 +932,37 @@ export class Consumer implements AsyncDisposable {
 
   /** Wire version 9: what the sender knows this consumer by, also after its end. Undefined for the native protocol. */
   get slotToken(): SlotToken | undefined {
-    return this.#session.slotToken;
+    return this.#connections.current.session.slotToken;
   }
 
   /** What this consumer has seen so far. */
   get metrics(): ConsumerMetrics {
+    const { current, counts, currentCounts, reconnects, isConnected } = this.#connections;
     return {
-      frames: this.#reader.frames,
-      bytes: this.#reader.bytes,
-      lost: this.#reader.lost,
-      conflated: this.#reader.conflated,
-      undecodable: this.#reader.undecodable,
+      ...counts,
+      connection: currentCounts,
+      reconnects,
+      connectedAt: isConnected ? current.connectedAt : undefined,
       parks: this.#idle.parks,
       discarded: this.#queues.discarded,
-      ring: { capacityBytes: this.#capacityBytes, usedBytes: this.#reader.usedBytes },
+      ring: { capacityBytes: current.capacityBytes, usedBytes: this.#reader.usedBytes },
     };
   }
 
-  /** Keeps the process alive (the default). */
+  /** Keeps the process alive (the default), also while there is no connection. */
   ref(): void {
-    this.#session.ref();
+    this.#connections.isRef = true;
   }
 
   /** Lets the process end although the consumer is open. */
   unref(): void {
-    this.#session.unref();
+    this.#connections.isRef = false;
   }
 
   /** Says goodbye and frees everything; all views are void. Inside a handler of `poll`: when it returns. May be called twice. */
   close(): Promise<void> {
-    if (this.#isPolling) {
-      this.#closeDeferred = true;
-    } else if (this.#ended === undefined) {
-      this.#session.goodbye();
-      this.#end("closed");
-    }
+    if (this.#isPolling) this.#closeDeferred = true;
+    else this.#connections.close();
     return Promise.resolve();
   }
 
@@ -702,37 +971,53 @@ export class Consumer implements AsyncDisposable {
     return this.close();
   }
 
-  #end(reason: EndReason): void {
-    if (this.#ended !== undefined) return;
-    this.#ended = { reason };
+  #onEnd(): void {
+    this.#desk?.tellClosed();
     this.#staleWatch.close();
     this.#signal?.removeEventListener("abort", this.#onAbort);
-    this.#session.close();
-    this.#session.rejectAll(this.#requestError());
     this.#idle.wakeUp();
-    this.#reader.close();
-    this.#resolveEnded(this.#ended);
+    this.#refreshTimer?.clear();
+    this.#cache?.onEnd(this.#connections.requestError(), this.#connections.isEndQuiet);
   }
 }
 
-/** The frames of one native poll. */
-class ReadyBatch implements Batch {
-  readonly #reader: RingReader;
-  readonly #take: () => UpdateView | undefined;
+/** @throws {TypeError} if a handler returned a promise. @internal */
+export function refusePromise(result: unknown): void {
+  if (typeof (result as PromiseLike<void> | undefined)?.then !== "function") return;
+  (result as PromiseLike<void>).then(undefined, () => {});
+  throw new TypeError("The handler returned a promise: its view would be void by then. Use next() or for await");
+}
 
-  constructor(reader: RingReader, take: () => UpdateView | undefined) {
-    this.#reader = reader;
+/** What one wake-up made available. An iterator with one result that it fills anew: a generator makes one per update. */
+class ReadyBatch implements Batch, Iterator<UpdateView, undefined> {
+  readonly #ready: () => number;
+  readonly #take: () => UpdateView | undefined;
+  readonly #result = { value: undefined as UpdateView | undefined, done: false };
+  /** What comes meanwhile is of the next batch: a sender that never stops must not make one without end. */
+  #left = 0;
+
+  constructor(ready: () => number, take: () => UpdateView | undefined) {
+    this.#ready = ready;
     this.#take = take;
   }
 
   get size(): number {
-    return this.#reader.ready;
+    return this.#ready();
   }
 
-  *[Symbol.iterator](): Generator<UpdateView, void, undefined> {
-    while (this.#reader.ready > 0) {
-      const update = this.#take();
-      if (update !== undefined) yield update;
+  [Symbol.iterator](): Iterator<UpdateView, undefined> {
+    this.#left = this.#ready();
+    return this;
+  }
+
+  next(): IteratorResult<UpdateView, undefined> {
+    let update: UpdateView | undefined;
+    while (update === undefined && this.#left > 0 && this.#ready() > 0) {
+      this.#left--;
+      update = this.#take();
     }
+    this.#result.value = update;
+    this.#result.done = update === undefined;
+    return this.#result as IteratorResult<UpdateView, undefined>;
   }
 }

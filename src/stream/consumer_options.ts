@@ -6,13 +6,19 @@
  */
 
 import { V9_IDLE_MS, V9_PING_MS } from "../native/abi.generated.ts";
+import type { CacheOptions } from "../cache/account_cache.ts";
 import { OVERFLOW_POLICIES, type OverflowPolicy } from "../types.ts";
+import type { ConnectionEvent } from "./connection_view.ts";
 import { PROTOCOL_CHOICES, type ProtocolChoice } from "./dial.ts";
 import { IDLE_STRATEGIES, type IdleStrategy } from "./idle.ts";
+import { RECONNECT_DEFAULTS, type ReconnectOptions, type ResolvedReconnect } from "./reconnect.ts";
 
 const CONNECT_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const QUEUE_BYTES_MAX = 0xffffffff;
+const CACHE_BYTES = 256 * 1024 * 1024;
+const CACHE_REFRESH_MS = 1000;
+const CACHE_BYTES_MIN = 64 * 1024;
 
 /** What happens to accounts and slots, and what to transactions, for which there is no room. */
 export interface OverflowPolicies {
@@ -89,15 +95,44 @@ export interface ConsumerOptions {
    * is asked for. Needs `staleAfterSlots`.
    */
   readonly onStale?: (event: StaleEvent) => void;
+  /**
+   * What becomes of a consumer whose sender has gone, whatever the reason: by default it connects again by itself, for ever,
+   * with pauses that grow, and sets its filters again. False: it ends. See the README, "When it ends".
+   */
+  readonly reconnect?: boolean | ReconnectOptions;
+  /**
+   * Called when a connection was made, lost, tried for in vain, or resumed. The stream has updates of the kind "connection"
+   * where it was lost and resumed. What it throws is an uncaught error of the process.
+   */
+  readonly onConnection?: (event: ConnectionEvent) => void;
+  /**
+   * How long `setupConsumer` tries until there is a sender that takes this consumer, in milliseconds; Infinity: until the
+   * signal is aborted. Pauses are those of `reconnect`. Default 0: one attempt.
+   */
+  readonly waitForSenderMs?: number;
+  /**
+   * Keeps the newest version of each account that filters match: see `accounts` of the consumer. Then `state` is true in
+   * every filter that does not say otherwise. Default false.
+   */
+  readonly cache?: boolean | CacheOptions;
   /** Measures what the original measures: see `timings`. Costs about a microsecond per update. Default false. */
   readonly timings?: boolean;
 }
 
 /** All of them, checked. */
 export type ResolvedConsumerOptions =
-  & Required<Omit<ConsumerOptions, "signal" | "policy" | "staleAfterSlots" | "onStale">>
-  & Pick<ConsumerOptions, "staleAfterSlots" | "onStale">
-  & { readonly signal: AbortSignal | undefined; readonly policy: OverflowPolicies };
+  & Required<
+    Omit<ConsumerOptions, "signal" | "policy" | "staleAfterSlots" | "onStale" | "onConnection" | "reconnect" | "cache">
+  >
+  & Pick<ConsumerOptions, "staleAfterSlots" | "onStale" | "onConnection">
+  & {
+    readonly signal: AbortSignal | undefined;
+    readonly policy: OverflowPolicies;
+    /** Undefined: there is none. */
+    readonly cache: Required<CacheOptions> | undefined;
+    /** Undefined: it ends with its connection. */
+    readonly reconnect: ResolvedReconnect | undefined;
+  };
 
 function assertPolicy(value: OverflowPolicy, name: string): OverflowPolicy {
   if (!OVERFLOW_POLICIES.includes(value)) {
@@ -132,6 +167,42 @@ function assertTimeout(value: number, name: string): number {
   return value;
 }
 
+function assertWait(value: number, name: string): number {
+  if (typeof value !== "number" || !(value >= 0)) {
+    throw new RangeError(`${name} must be milliseconds from 0 to Infinity, not ${value}`);
+  }
+  return value;
+}
+
+function resolveCache(given: ConsumerOptions["cache"] = false): Required<CacheOptions> | undefined {
+  if (given === false) return undefined;
+  if (given !== true && (typeof given !== "object" || given === null)) {
+    throw new TypeError(`cache must be true, false or an object, not ${given}`);
+  }
+  const { maxBytes = CACHE_BYTES, refreshMs = CACHE_REFRESH_MS } = given === true ? {} : given;
+  if (!Number.isInteger(maxBytes) || maxBytes < CACHE_BYTES_MIN) {
+    throw new RangeError(`cache.maxBytes must be an integer from ${CACHE_BYTES_MIN}, not ${maxBytes}`);
+  }
+  return { maxBytes, refreshMs: assertTimeout(refreshMs, "cache.refreshMs") };
+}
+
+function resolveReconnect(given: ConsumerOptions["reconnect"] = true): ResolvedReconnect | undefined {
+  if (given === false) return undefined;
+  if (given === true) return RECONNECT_DEFAULTS;
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(`reconnect must be true, false or an object, not ${given}`);
+  }
+  const minMs = assertTimeout(given.minMs ?? RECONNECT_DEFAULTS.minMs, "reconnect.minMs");
+  const maxMs = assertTimeout(given.maxMs ?? Math.max(minMs, RECONNECT_DEFAULTS.maxMs), "reconnect.maxMs");
+  if (maxMs < minMs) throw new RangeError(`reconnect.maxMs is ${maxMs}, less than minMs, which is ${minMs}`);
+  return {
+    minMs,
+    maxMs,
+    settledMs: assertWait(given.settledMs ?? RECONNECT_DEFAULTS.settledMs, "reconnect.settledMs"),
+    giveUpMs: assertWait(given.giveUpMs ?? RECONNECT_DEFAULTS.giveUpMs, "reconnect.giveUpMs"),
+  };
+}
+
 /** @throws {TypeError} @throws {RangeError} for an option that can't be. */
 export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
   const idle = options.idle ?? "adaptive";
@@ -142,7 +213,10 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   if (!PROTOCOL_CHOICES.includes(protocol)) {
     throw new TypeError(`protocol must be one of ${PROTOCOL_CHOICES.join(", ")}, not ${protocol}`);
   }
-  const { staleAfterSlots, onStale } = options;
+  const { staleAfterSlots, onStale, onConnection } = options;
+  if (onConnection !== undefined && typeof onConnection !== "function") {
+    throw new TypeError("onConnection must be a function");
+  }
   if (staleAfterSlots !== undefined) assertCount(staleAfterSlots, "staleAfterSlots", Number.MAX_SAFE_INTEGER);
   if (onStale !== undefined && typeof onStale !== "function") throw new TypeError("onStale must be a function");
   if (onStale !== undefined && staleAfterSlots === undefined) {
@@ -154,6 +228,10 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     queueBytes: assertCount(options.queueBytes ?? 0, "queueBytes", QUEUE_BYTES_MAX),
     ...(staleAfterSlots !== undefined && { staleAfterSlots }),
     ...(onStale !== undefined && { onStale }),
+    ...(onConnection !== undefined && { onConnection }),
+    cache: resolveCache(options.cache),
+    reconnect: resolveReconnect(options.reconnect),
+    waitForSenderMs: assertWait(options.waitForSenderMs ?? 0, "waitForSenderMs"),
     idle,
     connectTimeoutMs: assertTimeout(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, "connectTimeoutMs"),
     requestTimeoutMs: assertTimeout(options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, "requestTimeoutMs"),

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { clearTimeout, setTimeout } from "node:timers";
 import { LINK_DESCRIPTORS_MAX } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { errorFromStatus, QlasterError } from "../errors.ts";
@@ -29,6 +30,8 @@ export interface Destination {
   /** Users other than our own whose senders are trusted. */
   readonly uids: readonly number[];
   readonly signal: AbortSignal | undefined;
+  /** Whether the process waits for it. */
+  readonly isRef: boolean;
 }
 
 /** One way to a sender, with what its errors say. */
@@ -65,11 +68,22 @@ export async function dial(native: Native, attempt: Attempt): Promise<Socket> {
   return socket;
 }
 
-function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+/** Waits for a while, or until the signal is aborted. */
+export function pause(ms: number, { signal, isRef }: Pick<Attempt, "signal" | "isRef">): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    if (!isRef) timer.unref();
+    function done() {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    }
+    signal?.addEventListener("abort", done, { once: true });
+  });
 }
 
-async function connectLink(native: Native, { path, action, deadline, signal }: Attempt): Promise<Socket> {
+async function connectLink(native: Native, attempt: Attempt): Promise<Socket> {
+  const { path, action, deadline, signal } = attempt;
   const bytes = new TextEncoder().encode(path);
   while (true) {
     signal?.throwIfAborted();
@@ -85,7 +99,7 @@ async function connectLink(native: Native, { path, action, deadline, signal }: A
         if (performance.now() >= deadline) {
           throw new QlasterError("CONNECT_TIMEOUT", `${action}: the sender accepts nobody`);
         }
-        await delay(RETRY_MS);
+        await pause(RETRY_MS, attempt);
         break;
       case 2: // ENOENT
       case 20: // ENOTDIR

@@ -7,13 +7,13 @@
 
 import { setImmediate } from "node:timers";
 import type { Update } from "../types.ts";
-import { CONGESTED } from "./outlet.ts";
 
 /** What a feed needs of its sender. */
 export interface Stage {
-  /** Publishes an update, unseen until `commit`. @returns `CONGESTED` if there is no room for it now. */
-  stage(update: Update): number;
-  commit(): void;
+  /** Takes an update, unseen until `commit`. @returns False if there is no room: then it was not taken. */
+  stage(update: Update): boolean;
+  /** @returns False if there is no room for all that was taken: what is left goes out with a later call. */
+  commit(): boolean;
   /** Waits for room. */
   drained?(): Promise<void>;
 }
@@ -36,10 +36,14 @@ export async function feed(stage: Stage, source: AsyncIterable<Item>, signals: r
   const stop = new Stop(signals);
   let staged = 0;
   let turnAt = performance.now() + TURN_MS;
+  /** Waits until there is room for all that was taken. */
+  const makeRoom = async () => {
+    do await stop.orElse(stage.drained!()); while (!stop.isAborted && !stage.commit());
+  };
   try {
     while (!stop.isAborted) {
       if (performance.now() >= turnAt) {
-        stage.commit();
+        if (!stage.commit()) await makeRoom();
         staged = 0;
         await new Promise<void>((resolve) => void setImmediate(resolve));
         turnAt = performance.now() + TURN_MS;
@@ -47,7 +51,7 @@ export async function feed(stage: Stage, source: AsyncIterable<Item>, signals: r
       }
       const next = iterator.next();
       if (staged > 0 && !(await settlesSoon(next))) {
-        stage.commit();
+        if (!stage.commit()) await makeRoom();
         staged = 0;
         turnAt = Infinity; // a wait for the world is a turn: counted anew below
       }
@@ -56,23 +60,26 @@ export async function feed(stage: Stage, source: AsyncIterable<Item>, signals: r
       if (turnAt === Infinity) turnAt = performance.now() + TURN_MS;
       const item = result.value;
       for (const update of Array.isArray(item) ? item as readonly Update[] : [item as Update]) {
-        while (stage.stage(update) === CONGESTED && !stop.isAborted) {
-          stage.commit();
+        while (!stop.isAborted && !stage.stage(update)) {
+          await makeRoom();
           staged = 0;
-          await stop.orElse(stage.drained!());
         }
         if (stop.isAborted) break;
         if (++staged >= BATCH_MAX) {
-          stage.commit();
+          if (!stage.commit()) await makeRoom();
           staged = 0;
         }
       }
     }
   } finally {
-    stop.dispose();
-    stage.commit();
-    // Not awaited: a source that hangs in its own wait would hang us too. Its failure to end is not ours to report.
-    Promise.try(() => iterator.return?.()).then(undefined, () => {});
+    try {
+      // Whatever the reason, what was taken goes out; after an abort, what has no room is left to whoever publishes next.
+      if (!stage.commit() && !stop.isAborted) await makeRoom();
+    } finally {
+      stop.dispose();
+      // Not awaited: a source that hangs in its own wait would hang us too. Its failure to end is not ours to report.
+      Promise.try(() => iterator.return?.()).then(undefined, () => {});
+    }
   }
 }
 

@@ -29,11 +29,20 @@ export interface FilterEntry {
   index: EncodedFilter["index"];
 }
 
-interface Retired {
+/** A name that was removed, and may stand in frames that are not read yet. */
+export interface RetiredName {
   readonly bit: number;
   readonly name: string;
   /** The last sequence for which the bit stands for this name. */
   readonly until: bigint;
+}
+
+/** What masks are read by. */
+export interface NamesState {
+  /** What the bits stand for now. */
+  readonly bits: readonly (readonly [bit: number, name: string])[];
+  /** What they stood for, the newest last. */
+  readonly retired: readonly RetiredName[];
 }
 
 /** @throws {TypeError} @throws {RangeError} */
@@ -50,9 +59,30 @@ export class FilterNames {
   readonly #byName = new Map<string, FilterEntry>();
   /** Names that may stand in masks, those included whose removal was not acknowledged. */
   readonly #byBit: (string | undefined)[] = [""];
-  #retired: Retired[] = [];
+  #retired: RetiredName[] = [];
   readonly #narrow = new Map<number, readonly string[]>();
   readonly #wide = new Map<bigint, readonly string[]>();
+
+  /** Called after each change of what masks are read by. */
+  onChange: (state: NamesState) => void = () => {};
+
+  /** Takes over what others say. */
+  protected adopt({ bits, retired }: NamesState): void {
+    this.#byBit.length = 0;
+    for (const [bit, name] of bits) this.#byBit[bit] = name;
+    this.#retired = [...retired];
+    this.#forgetLists();
+  }
+
+  /** What masks are read by. */
+  get state(): NamesState {
+    return { bits: this.bits, retired: this.#retired };
+  }
+
+  /** What the bits stand for now. */
+  get bits(): (readonly [bit: number, name: string])[] {
+    return this.#byBit.flatMap((name, bit) => name === undefined ? [] : [[bit, name] as const]);
+  }
 
   get(name: string): FilterEntry | undefined {
     return this.#byName.get(name);
@@ -73,7 +103,7 @@ export class FilterNames {
     const entry: FilterEntry = { name, bit, index };
     this.#byName.set(name, entry);
     this.#byBit[bit] = name;
-    this.#forgetLists();
+    this.#changed();
     return entry;
   }
 
@@ -89,16 +119,21 @@ export class FilterNames {
 
   /** It was removed: frames up to `until` may still bear its bit. */
   retire(entry: FilterEntry, until: bigint): void {
-    this.free(entry);
     this.#retired.push({ bit: entry.bit, name: entry.name, until });
     if (this.#retired.length > RETIRED_MAX) this.#retired.shift();
+    this.free(entry);
   }
 
   /** It never was: no frame bears its bit. */
   free(entry: FilterEntry): void {
     this.hide(entry);
     this.#byBit[entry.bit] = undefined;
-    this.#forgetLists();
+    this.#changed();
+  }
+
+  /** Frames of another connection follow, on which no removed filter was ever in force. */
+  forgetRetired(): void {
+    this.#retired = [];
   }
 
   /**
@@ -122,6 +157,11 @@ export class FilterNames {
     return names;
   }
 
+  /** The names that the bits of a mask have by now. */
+  now(low: number, high: number): readonly string[] {
+    return this.#list(low, high, undefined);
+  }
+
   #list(low: number, high: number, sequence: bigint | undefined): readonly string[] {
     const names: string[] = [];
     for (let bit = 0; bit < FILTERS_PER_CONSUMER_MAX; bit++) {
@@ -131,6 +171,11 @@ export class FilterNames {
       if (name !== undefined) names.push(name);
     }
     return names.length === 0 ? NONE : Object.freeze(names);
+  }
+
+  #changed(): void {
+    this.#forgetLists();
+    this.onChange(this.state);
   }
 
   #forgetLists(): void {

@@ -13,6 +13,7 @@
  */
 
 import { setImmediate } from "node:timers";
+import { type Clock, HOST_CLOCK, type Timer } from "../native/clock.ts";
 import type { Native } from "../native/native.ts";
 
 /** See the table in this file's head, and docs/ARCHITECTURE.md. */
@@ -27,74 +28,103 @@ const SPIN_US = 1000;
 const ADAPTIVE_SPIN_US = 20;
 /** Turns of the event loop that `adaptive` gives a stream that has just been busy. */
 const ADAPTIVE_TURNS = 8;
+/**
+ * Waits in a row that ended at once, without anything to hand out: then the event loop has its turn all the same. A ring that
+ * says that it has something, and has nothing, must not keep everybody waiting.
+ */
+const EMPTY_WAITS_MAX = 16;
 
 /** One turn of the event loop: timers, sockets and other promises get their chance. */
 function turn(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve));
 }
 
-/** Waits on behalf of one consumer. At most one wait at a time. */
+/** Waits on behalf of one consumer, on whichever ring it reads. At most one wait at a time. */
 export class Idle {
   readonly #native: Native;
-  readonly #ring: number;
+  readonly #clock: Clock;
+  #ring: number | undefined;
   readonly #strategy: IdleStrategy;
   #wakeUp: (() => void) | undefined;
   #turnsLeft = ADAPTIVE_TURNS;
+  #emptyWaits = 0;
   /** Times that this consumer went to sleep. */
   parks = 0;
 
-  constructor(native: Native, ring: number, strategy: IdleStrategy) {
+  constructor(native: Native, ring: number | undefined, strategy: IdleStrategy, clock: Clock = HOST_CLOCK) {
     this.#native = native;
+    this.#clock = clock;
     this.#ring = ring;
     this.#strategy = strategy;
+  }
+
+  /** The ring to wait on from now on. Undefined: there is none, and only `wakeUp` ends a wait. */
+  set ring(ring: number | undefined) {
+    this.#ring = ring;
   }
 
   /** Frames came: the next pause may be short. */
   noteBusy(): void {
     this.#turnsLeft = ADAPTIVE_TURNS;
+    this.#emptyWaits = 0;
   }
 
   /**
    * Waits until there may be something to read: the caller looks again in any case.
-   * @param deadline `performance.now()` at which to return all the same; Infinity for never.
+   * @param deadline the clock's time at which to return all the same; Infinity for never.
    */
   async wait(deadline: number): Promise<void> {
+    const ring = this.#ring;
+    if (ring === undefined) return await this.sleep(deadline);
     switch (this.#strategy) {
       case "spin":
-        if (this.#native.ringSpin(this.#ring, SPIN_US) !== 1) await turn();
+        if (this.#native.ringSpin(ring, SPIN_US) !== 1 || this.#isTurnDue()) await turn();
         return;
       case "yield":
         return await turn();
       case "park":
-        return await this.#park(deadline);
+        return await this.#park(ring, deadline);
       case "adaptive":
-        if (this.#native.ringSpin(this.#ring, ADAPTIVE_SPIN_US) === 1) return;
+        if (this.#native.ringSpin(ring, ADAPTIVE_SPIN_US) === 1) {
+          if (this.#isTurnDue()) await turn();
+          return;
+        }
         if (this.#turnsLeft > 0) {
           this.#turnsLeft--;
           return await turn();
         }
-        return await this.#park(deadline);
+        return await this.#park(ring, deadline);
     }
   }
 
-  async #park(deadline: number): Promise<void> {
-    if (this.#native.ringPark(this.#ring) !== 1) return;
+  async #park(ring: number, deadline: number): Promise<void> {
+    if (this.#native.ringPark(ring) !== 1) {
+      if (this.#isTurnDue()) await turn();
+      return;
+    }
     this.parks++;
     await this.sleep(deadline);
-    this.#native.ringUnpark(this.#ring);
+    this.#native.ringUnpark(ring);
+  }
+
+  /** Asked when there is something in the ring, or so it says. */
+  #isTurnDue(): boolean {
+    if (++this.#emptyWaits < EMPTY_WAITS_MAX) return false;
+    this.#emptyWaits = 0;
+    return true;
   }
 
   /** Waits for `wakeUp` alone, whatever the ring holds. */
   sleep(deadline: number): Promise<void> {
     return new Promise((resolve) => {
-      let timer: ReturnType<typeof setTimeout> | undefined;
+      let timer: Timer | undefined;
       this.#wakeUp = () => {
         this.#wakeUp = undefined;
-        clearTimeout(timer);
+        timer?.clear();
         resolve();
       };
-      const left = Math.max(0, deadline - performance.now());
-      if (left <= TIMER_MS_MAX) timer = setTimeout(() => this.#wakeUp?.(), left);
+      const left = Math.max(0, deadline - this.#clock.now());
+      if (left <= TIMER_MS_MAX) timer = this.#clock.after(left, () => this.#wakeUp?.());
     });
   }
 

@@ -16,6 +16,11 @@ const RECEIVE_BYTES = 16 * 1024;
 const DRAIN_MS = 2;
 const RETRY_MS = 2;
 const NO_DESCRIPTORS = new Int32Array(1);
+const NO_BYTES = new Uint8Array(0);
+/** A link that waits has no buffer: one that reads takes this, and gives it back. */
+let spare: Uint8Array | undefined;
+/** What came with what any of them has received last: how many descriptors, and which. */
+const received = new Uint32Array(1 + LINK_DESCRIPTORS_MAX);
 /** What tells the protocols apart: a magic, or a length, which is never as great as that magic. */
 const FIRST_WORD_SIZE = Uint32Array.BYTES_PER_ELEMENT;
 
@@ -60,9 +65,9 @@ export class Link {
   #queueBytes = 0;
   #hasFailed = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
-  #buffer: Uint8Array = new Uint8Array(RECEIVE_BYTES);
+  /** Empty while nothing has come that was not handed over. */
+  #buffer: Uint8Array = NO_BYTES;
   #filled = 0;
-  readonly #received = new Uint32Array(1 + LINK_DESCRIPTORS_MAX);
   #descriptors: number[] = [];
   #closed = false;
 
@@ -162,7 +167,9 @@ export class Link {
   detect(): LinkProtocol | "idle" | "end" {
     while (this.#filled < FIRST_WORD_SIZE) {
       const outcome = this.#receive();
-      if (outcome !== "more") return outcome;
+      if (outcome === "more") continue;
+      this.#letGo();
+      return outcome;
     }
     const word = new DataView(this.#buffer.buffer).getUint32(LinkHeader.magic, true);
     return word === LINK_MAGIC ? "native" : "v9";
@@ -174,13 +181,17 @@ export class Link {
    */
   drain(onMessage: OnMessage): DrainOutcome {
     const deadline = performance.now() + DRAIN_MS;
-    // First what an earlier draining left.
-    while (this.#deliver(onMessage, deadline)) {
-      if (this.#closed) return "idle";
-      const outcome = this.#receive();
-      if (outcome !== "more") return outcome;
+    try {
+      // First what an earlier draining left.
+      while (this.#deliver(onMessage, deadline)) {
+        if (this.#closed) return "idle";
+        const outcome = this.#receive();
+        if (outcome !== "more") return outcome;
+      }
+      return this.#closed ? "idle" : "more";
+    } finally {
+      this.#letGo();
     }
-    return this.#closed ? "idle" : "more";
   }
 
   /**
@@ -189,28 +200,43 @@ export class Link {
    */
   drainBytes(onBytes: OnBytes): DrainOutcome {
     const deadline = performance.now() + DRAIN_MS;
-    while (!this.#closed) {
-      if (this.#descriptors.length > 0) throw protocolError("it brought descriptors that nobody asked for");
-      const bytes = this.#buffer.subarray(0, this.#filled);
-      this.#filled = 0;
-      if (bytes.length > 0 && onBytes(bytes) === false) return "more";
-      if (performance.now() >= deadline) return "more";
-      const outcome = this.#receive();
-      if (outcome !== "more") return outcome;
+    try {
+      while (!this.#closed) {
+        if (this.#descriptors.length > 0) throw protocolError("it brought descriptors that nobody asked for");
+        const bytes = this.#buffer.subarray(0, this.#filled);
+        this.#filled = 0;
+        // Time is looked at behind what was handed over: each call gets on, however late its thread is.
+        if (bytes.length > 0 && (onBytes(bytes) === false || performance.now() >= deadline)) return "more";
+        const outcome = this.#receive();
+        if (outcome !== "more") return outcome;
+      }
+      return "idle";
+    } finally {
+      this.#letGo();
     }
-    return "idle";
+  }
+
+  /** Gives the buffer back, unless something stands in it. */
+  #letGo(): void {
+    if (this.#filled > 0) return;
+    if (this.#buffer.length === RECEIVE_BYTES) spare ??= this.#buffer;
+    this.#buffer = NO_BYTES;
   }
 
   /** Receives once, into the free part of the buffer. */
   #receive(): DrainOutcome {
+    if (this.#buffer.length === 0) {
+      this.#buffer = spare ?? new Uint8Array(RECEIVE_BYTES);
+      spare = undefined;
+    }
     const room = this.#buffer.subarray(this.#filled);
     const expected = this.descriptorsExpected;
-    const status = this.#native.linkReceive(this.#handle, room, room.length, this.#received, expected);
+    const status = this.#native.linkReceive(this.#handle, room, room.length, received, expected);
     if (status === Status.wouldBlock) return "idle";
     if (status === Status.endOfStream) return "end";
     if (status < 0) throw errorFromStatus(status, "Cannot receive from a link");
-    for (let i = 0; i < this.#received[0]!; i++) this.#descriptors.push(this.#received[1 + i]!);
-    this.descriptorsExpected = Math.max(0, expected - this.#received[0]!);
+    for (let i = 0; i < received[0]!; i++) this.#descriptors.push(received[1 + i]!);
+    this.descriptorsExpected = Math.max(0, expected - received[0]!);
     this.#filled += status;
     return "more";
   }
@@ -238,7 +264,7 @@ export class Link {
       this.#filled -= at;
     }
     // A long message is over: give its memory back.
-    if (this.#filled === 0 && this.#buffer.length > RECEIVE_BYTES) this.#buffer = new Uint8Array(RECEIVE_BYTES);
+    if (this.#filled === 0 && this.#buffer.length !== RECEIVE_BYTES) this.#buffer = NO_BYTES;
     return goesOn;
   }
 

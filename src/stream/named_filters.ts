@@ -18,6 +18,8 @@ export interface FilterKeysEdit {
   readonly add?: Iterable<AddressLike>;
   /** Keys that it matches no longer. */
   readonly remove?: Iterable<AddressLike>;
+  /** Send what you have of the keys that are added first, as for `subscribe`. Default false. */
+  readonly state?: boolean;
 }
 
 const NO_KEYS: readonly ReadonlyUint8Array[] = [];
@@ -31,12 +33,13 @@ function keysOf(list: Iterable<AddressLike> | undefined, what: string): Readonly
   return [...list ?? []].map((key) => bytesFromAddressLike(key, `Each of ${what}`));
 }
 
-/** @throws {TypeError} for a key that is none. */
-export function keyListsOf(subscription: Subscription): KeyLists {
+/** @param isStateful State is wanted unless it is said otherwise. @throws {TypeError} for a key that is none. */
+export function keyListsOf(subscription: Subscription, isStateful: boolean = false): KeyLists {
   return {
     accounts: keysOf(subscription.accounts, "accounts"),
     owners: keysOf(subscription.owners, "owners"),
     transactions: subscription.transactions === true,
+    state: subscription.state ?? isStateful,
   };
 }
 
@@ -44,18 +47,27 @@ export function keyListsOf(subscription: Subscription): KeyLists {
 export class NamedFilters {
   readonly #names: FilterNames;
   readonly #ask: Ask;
+  readonly #isStateful: boolean;
 
-  constructor(names: FilterNames, ask: Ask) {
+  /** @param isStateful State is wanted unless it is said otherwise. */
+  constructor(names: FilterNames, ask: Ask, isStateful: boolean = false) {
     this.#names = names;
     this.#ask = ask;
+    this.#isStateful = isStateful;
   }
 
-  /** Takes from the filter of `subscribe`. */
+  /** Adds to the filter of `subscribe`. */
+  subscribe(lists: KeyLists): Promise<SubscriptionAck> {
+    return this.#ask({ ...lists, op: "add", bit: 0, program: NO_PROGRAM, isKeyed: true });
+  }
+
+  /** Takes from it. */
   unsubscribe(lists: KeyLists): Promise<SubscriptionAck> {
-    return this.#ask({ ...lists, op: "remove", bit: 0, program: NO_PROGRAM, isKeyed: true });
+    return this.#ask({ ...lists, op: "remove", bit: 0, program: NO_PROGRAM, isKeyed: true, state: false });
   }
 
-  async set(name: string, filter: NamedFilter): Promise<SubscriptionAck> {
+  /** @param versions With its state: all versions that the sender keeps, for who takes over. */
+  async set(name: string, filter: NamedFilter, versions: boolean = false): Promise<SubscriptionAck> {
     assertFilterName(name);
     const encoded = encodeFilter(filter, name);
     const existing = this.#names.get(name);
@@ -72,6 +84,8 @@ export class NamedFilters {
         transactions: false,
         program: encoded.program,
         isKeyed: encoded.index !== "all",
+        state: encoded.state || (this.#isStateful && encoded.kind === "accounts" && filter.state === undefined),
+        ...(versions ? { versions } : {}),
       });
     } catch (error) {
       // Refused: it is as it was. After anything else nobody knows, so the name stays until it is removed.
@@ -83,9 +97,10 @@ export class NamedFilters {
     }
   }
 
-  async edit(name: string, { add, remove }: FilterKeysEdit): Promise<SubscriptionAck> {
+  async edit(name: string, { add, remove, state: wanted }: FilterKeysEdit): Promise<SubscriptionAck> {
     const entry = this.#entry(name, "edit");
     const { index } = entry;
+    const state = wanted ?? (this.#isStateful && index !== "transactionKeys");
     if (index === "all") {
       throw new TypeError(
         `Cannot edit filter "${name}": it has no keys in the sender's index, of which setFilter() would have made a list`,
@@ -93,8 +108,11 @@ export class NamedFilters {
     }
     const added = keysOf(add, "add");
     const removed = keysOf(remove, "remove");
-    const ask = (op: "add" | "remove", keys: readonly ReadonlyUint8Array[]) =>
-      this.#ask({ ...listsFor(index, keys), op, bit: entry.bit, program: NO_PROGRAM, isKeyed: true });
+    if (state && index === "transactionKeys") throw new TypeError(`Filter "${name}": state is of accounts`);
+    const ask = (op: "add" | "remove", keys: readonly ReadonlyUint8Array[]) => {
+      const lists = { ...listsFor(index, keys), state: state && op === "add" };
+      return this.#ask({ ...lists, op, bit: entry.bit, program: NO_PROGRAM, isKeyed: true });
+    };
     // Room first. A key in both lists is added.
     const answers = [];
     if (removed.length > 0) answers.push(ask("remove", removed));
@@ -124,10 +142,11 @@ export class NamedFilters {
 }
 
 const DROP = { op: "drop", program: NO_PROGRAM, isKeyed: true } as const;
+const NO_STATE = { state: false } as const;
 
 function listsFor(index: EncodedFilter["index"], keys: readonly ReadonlyUint8Array[]): KeyLists {
   const isOwners = index === "owners";
-  return { accounts: isOwners ? NO_KEYS : keys, owners: isOwners ? keys : NO_KEYS, transactions: false };
+  return { accounts: isOwners ? NO_KEYS : keys, owners: isOwners ? keys : NO_KEYS, transactions: false, ...NO_STATE };
 }
 
 /** Whether the sender has said so itself, or can't even be asked. */

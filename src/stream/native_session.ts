@@ -13,6 +13,7 @@ import type { ReadonlyUint8Array, SubscriptionAck } from "../types.ts";
 import {
   decodeAck,
   decodeGoodbye,
+  decodeHandover,
   decodeRefusal,
   encodeEmpty,
   encodeFilterEdit,
@@ -20,6 +21,7 @@ import {
   encodeSubscribe,
   type FilterEdit,
   filterKeysMax,
+  type Handover,
   KEYS_PER_MESSAGE_MAX,
   type Message,
   protocolError,
@@ -29,6 +31,14 @@ import { Requests } from "./requests.ts";
 import type { Edit, KeyLists, Session, SessionHost } from "./session.ts";
 
 const NOTHING = new Uint8Array(0);
+/** Descriptors that a handover brings. */
+const PASSED = 2;
+
+/** What an old sender has left. */
+export interface HandedOver extends Handover {
+  /** The path's lock and its socket; the caller's from here on. */
+  readonly descriptors: readonly [lock: number, socket: number];
+}
 
 interface Keys {
   readonly accounts: readonly ReadonlyUint8Array[];
@@ -76,6 +86,9 @@ export class NativeSession implements Session {
   #isDrainDue = false;
   /** The sender has said nonsense, or the connection is closed: it is not listened to any longer. */
   #isDeaf = false;
+  #isTakingOver = false;
+  /** What a handover brought: of who asked. */
+  #passed: number[] = [];
 
   constructor(native: Native, path: string, granted: GrantedNative, requestTimeoutMs: number) {
     this.#native = native;
@@ -103,7 +116,8 @@ export class NativeSession implements Session {
     // A long list goes in several messages; the answer to the last one stands for all.
     const answers = splitKeys(request, KEYS_PER_MESSAGE_MAX).map((part, i, { length }) => {
       const transactions = i === length - 1 && request.transactions;
-      return this.#ask((id) => encodeSubscribe(id, { ...part, transactions }));
+      const { state } = request;
+      return this.#ask((id) => encodeSubscribe(id, { ...part, transactions, state, hasMore: state && i < length - 1 }));
     });
     return await lastAck(answers, "subscribe");
   }
@@ -113,21 +127,41 @@ export class NativeSession implements Session {
     if (edit.op === "replace") return await this.#replace(edit);
     const answers = splitKeys(edit, filterKeysMax(0)).map((part, i, { length }) => {
       const transactions = i === length - 1 && edit.transactions;
-      return this.#askEdit({ ...part, op: edit.op, bit: edit.bit, transactions, isLast: true, program: NOTHING });
+      const { op, bit, state } = edit;
+      // Each part is in force as it comes: only what answers a wish for state has to know the last.
+      const isLast = !state || i === length - 1;
+      return this.#askEdit({ ...part, op, bit, state, transactions, isLast, program: NOTHING });
     });
     return await lastAck(answers, "edit the filter");
   }
 
   /** In force with the last message. A sender makes one filter at a time, and a refused part must not be followed. */
   async #replace(edit: Edit): Promise<SubscriptionAck> {
-    const { bit, transactions } = edit;
+    const { bit, state, versions, transactions } = edit;
     const [first, ...others] = splitKeys(edit, filterKeysMax(edit.program.length), filterKeysMax(0));
     // Without any key, as one message, it would match by its conditions alone.
     if (edit.isKeyed && first!.accounts.length + first!.owners.length === 0) others.push(first!);
     const parts: FilterEdit[] = [
-      { ...first!, op: "replace", bit, transactions, isLast: others.length === 0, program: edit.program },
+      {
+        ...first!,
+        op: "replace",
+        bit,
+        state,
+        versions,
+        transactions,
+        isLast: others.length === 0,
+        program: edit.program,
+      },
       ...others.map((part, i): FilterEdit => {
-        return { ...part, op: "add", bit, transactions: false, isLast: i === others.length - 1, program: NOTHING };
+        return {
+          ...part,
+          op: "add",
+          bit,
+          state,
+          transactions: false,
+          isLast: i === others.length - 1,
+          program: NOTHING,
+        };
       }),
     ];
     if (parts.length === 1) return await lastAck([this.#askEdit(parts[0]!)], "set the filter");
@@ -147,6 +181,33 @@ export class NativeSession implements Session {
     return this.#ask((id) => encodeFilterEdit(id, edit));
   }
 
+  async begin(): Promise<SubscriptionAck> {
+    while (this.#replacing !== undefined) await this.#replacing;
+    return await lastAck([this.#ask((id) => encodeEmpty(LinkKind.start, id))], "resume");
+  }
+
+  /**
+   * Asks the sender for its path and its order of updates, which is the end of this connection once its ring has been read.
+   * @returns What it leaves, and the path's lock and socket, which are the caller's.
+   * @throws {QlasterError} `TAKEOVER_REFUSED`; `CONNECT_TIMEOUT`; what `rejectAll` was given.
+   */
+  async takeOver(): Promise<HandedOver> {
+    this.#granted.link.descriptorsExpected = PASSED;
+    this.#isTakingOver = true;
+    try {
+      const message = await this.#ask((id) => encodeEmpty(LinkKind.takeover, id));
+      if (message.kind === LinkKind.refuse) {
+        throw new QlasterError("TAKEOVER_REFUSED", `Cannot take over: ${decodeRefusal(message).text}`);
+      }
+      if (message.kind !== LinkKind.handover) throw protocolError(`kind ${message.kind} is no answer to a takeover`);
+      return { ...decodeHandover(message), descriptors: this.#passed.splice(0) as [number, number] };
+    } finally {
+      this.#isTakingOver = false; // what comes from here on is nonsense, and closed with the link
+      // What came under the name of another question is nobody's.
+      for (const fd of this.#passed.splice(0)) this.#native.fdClose(fd);
+    }
+  }
+
   async ping(): Promise<void> {
     await this.#ask((id) => encodeEmpty(LinkKind.ping, id));
   }
@@ -161,6 +222,8 @@ export class NativeSession implements Session {
   }
 
   rejectAll(error: unknown): void {
+    // The ring may end before its sender's answer, which is the reason for that, has been read.
+    if (this.#isTakingOver) this.#drain();
     this.#over = { error };
     this.#requests.rejectAll(error);
   }
@@ -192,6 +255,12 @@ export class NativeSession implements Session {
         decodeAck(message); // an answer that can't be read breaks the protocol, whoever asked
         break;
       case LinkKind.pong:
+        break;
+      case LinkKind.handover:
+        if (!this.#isTakingOver) throw protocolError("a handover that nobody asked for");
+        decodeHandover(message);
+        this.#passed = this.#granted.link.takeDescriptors(PASSED);
+        this.#isTakingOver = false; // once
         break;
       case LinkKind.refuse:
         decodeRefusal(message);

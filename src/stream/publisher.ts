@@ -8,7 +8,7 @@
 import { QlasterError } from "../errors.ts";
 import type { AccountUpdate, SlotUpdate, TransactionUpdate, Update } from "../types.ts";
 import { feed } from "./feed.ts";
-import { CONGESTED, type Outlet } from "./outlet.ts";
+import type { Outlet } from "./outlet.ts";
 
 /** Updates of one batch after which it is committed all the same, so that consumers start early. */
 const BATCH_MAX = 256;
@@ -25,6 +25,8 @@ export abstract class Publisher implements AsyncDisposable {
   protected readonly closing: AbortController = new AbortController();
   /** @internal */
   protected isClosed: boolean = false;
+  /** It is closed, since another sender has taken over. @internal */
+  protected isHandedOver: boolean = false;
   /** @internal */
   protected abstract readonly outlet: Outlet;
 
@@ -66,26 +68,42 @@ export abstract class Publisher implements AsyncDisposable {
    * @returns The number of deliveries.
    * @throws as the single ones; what came before the faulty update is published.
    * @throws {QlasterError} `SENDER_CONGESTED` when a consumer with the policy "block" has no room: its `published` says how
-   * many updates went out before; await `drained()` and go on with the next.
+   * many updates went out before; await `drained()` and go on with the next. Up to 64 more may have been taken from the
+   * iterable.
    */
   publishBatch(updates: Iterable<Update>): number {
     this.assertOpen();
-    let reached = 0;
-    let published = 0;
+    const { outlet } = this;
+    const before = outlet.tally; // of a feed, or of a batch whose iterable publishes, too
+    if (!outlet.publishStaged()) throw this.#congested(0);
+    const tally = outlet.tally = { published: 0, reached: 0 };
+    const congested = () => {
+      outlet.dropStaged();
+      return this.#congested(tally.published);
+    };
+    let fault: { readonly error: unknown } | undefined;
     try {
-      for (const update of updates) {
-        const count = this.#stage(update);
-        if (count === CONGESTED) {
-          const text = `Cannot publish at "${this.path}": a consumer with the policy "block" has no room`;
-          throw new QlasterError("SENDER_CONGESTED", text, { published });
+      try {
+        let staged = 0;
+        for (const update of updates) {
+          if (!this.#stage(update)) throw congested();
+          if (++staged % BATCH_MAX === 0 && !outlet.commit()) throw congested();
         }
-        reached += count;
-        if (++published % BATCH_MAX === 0) this.outlet.commit();
+      } catch (error) {
+        fault = { error };
       }
+      // Whatever was thrown, what came before goes out; if there is no room for that, that was the first to fail.
+      if (!outlet.commit()) throw congested();
+      if (fault !== undefined) throw fault.error;
     } finally {
-      this.outlet.commit();
+      outlet.tally = before;
     }
-    return reached;
+    return tally.reached;
+  }
+
+  #congested(published: number): QlasterError {
+    const text = `Cannot publish at "${this.path}": a consumer with the policy "block" has no room`;
+    return new QlasterError("SENDER_CONGESTED", text, { published });
   }
 
   /** Whether a consumer with the policy "block" kept the last update from being published. */
@@ -118,25 +136,17 @@ export abstract class Publisher implements AsyncDisposable {
     return feed(stage, source, signals);
   }
 
-  /** Publishes one update, unseen until the outlet's `commit`. */
-  #stage(update: Update): number {
+  /** Takes one update, unseen until the outlet's `commit`. False if there is no room. */
+  #stage(update: Update): boolean {
     this.assertOpen();
-    this.outlet.openBatch();
-    switch (update.kind) {
-      case "account":
-        return this.outlet.publishAccount(update);
-      case "transaction":
-        return this.outlet.publishTransaction(update);
-      case "slot":
-        return this.outlet.publishSlot(update);
-      default:
-        throw new TypeError(`kind must be account, transaction or slot, not ${(update as { kind: unknown }).kind}`);
-    }
+    return this.outlet.stage(update);
   }
 
   /** @internal */
   protected assertOpen(): void {
-    if (this.isClosed) throw new QlasterError("SENDER_CLOSED", `Cannot publish at "${this.path}"`);
+    if (!this.isClosed) return;
+    const why = this.isHandedOver ? ", which was handed over to another sender" : "";
+    throw new QlasterError("SENDER_CLOSED", `Cannot publish at "${this.path}"${why}`);
   }
 
   /** Frees everything that is its own. May be called twice. */

@@ -41,7 +41,7 @@ export class CopyQueues {
 
   /** Copies an update into the queue of its kind. Marks have none: the consumer counts the losses. */
   keep(update: UpdateView): void {
-    if (update.kind === "gap" || update.kind === "left" || update.kind === "filter") return;
+    if (update.kind !== "account" && update.kind !== "transaction" && update.kind !== "slot") return;
     const queue: unknown[] = this.#queues[update.kind];
     queue.push(update.copy());
     this.#unconfirmed[update.kind]++;

@@ -11,6 +11,7 @@ import { FanoutConsumerInfo, RingInfo } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import type { ConsumerInfo, EndReason, OverflowPolicy, SlotStatus } from "../types.ts";
 import type { LinkPeer } from "./link.ts";
+import { lossesOf, totalOf } from "./losses.ts";
 
 /** What does not change from the first frame to the last. */
 export interface RemoteConsumerOptions {
@@ -48,6 +49,8 @@ export abstract class RemoteConsumer {
   /** What happens when its ring is full. */
   readonly policy: OverflowPolicy = "disconnect";
   readonly transactionPolicy: OverflowPolicy = "disconnect";
+  /** It goes on behind this sequence, once it says so; undefined: it is new. */
+  readonly resumeAfter: bigint | undefined = undefined;
   /** Most bytes that may wait for it at the sender. */
   readonly backlogBytes: number = 0;
   /** Most bytes of the pool that frames in its ring may hold. */
@@ -78,6 +81,16 @@ export abstract class RemoteConsumer {
     return this.#counts[FanoutConsumerInfo.isAwaited / 8]! === 1;
   }
 
+  /** Whether it may stop everybody. */
+  get mayBlock(): boolean {
+    return this.policy === "block" || this.transactionPolicy === "block";
+  }
+
+  /** Frames that it had been given when its counts were looked at last, by `isAwaited` or `info`. */
+  get frames(): number {
+    return this.#counts[FanoutConsumerInfo.frames / 8]!;
+  }
+
   /** Looks for what nobody woke us for. */
   drain(): void {}
 
@@ -95,6 +108,7 @@ export abstract class RemoteConsumer {
     if (!this.isEnded) this.refresh();
     this.noteCounts();
     const counted = (offset: number) => this.#counts[offset / 8]!;
+    const losses = lossesOf((reason) => counted(FanoutConsumerInfo.lostBy + 8 * reason));
     return {
       id: this.id,
       name: this.name,
@@ -115,9 +129,10 @@ export abstract class RemoteConsumer {
         bytes: counted(FanoutConsumerInfo.waitingBytes),
       },
       poolBytes: counted(FanoutConsumerInfo.poolBytes),
-      frames: counted(FanoutConsumerInfo.frames),
-      lost: counted(FanoutConsumerInfo.lost),
-      conflated: counted(FanoutConsumerInfo.conflated),
+      frames: this.frames,
+      lost: totalOf(losses),
+      conflated: losses.replaced,
+      losses,
       parked: this.#info[RingInfo.parked / 8]! === 1,
     };
   }

@@ -5,8 +5,10 @@
  * @module
  */
 
+import { clearTimeout, setTimeout } from "node:timers";
 import { QlasterError } from "../errors.ts";
 import type { Message } from "../wire/messages.ts";
+import { onceHeard } from "./turns.ts";
 
 interface Waiting<Answer> {
   resolve(answer: Answer): void;
@@ -41,13 +43,12 @@ export class Requests<Answer extends { readonly requestId: number } = Message> {
         resolve: (answer) => (settle(), resolve(answer)),
         reject: (error) => (settle(), reject(error)),
       };
-      const timer = setTimeout(
-        () =>
-          waiting.reject(
-            new QlasterError("CONNECT_TIMEOUT", `No answer from ${this.#whom} within ${this.#timeoutMs} ms`),
-          ),
-        this.#timeoutMs,
-      );
+      const onLate = () =>
+        waiting.reject(
+          new QlasterError("CONNECT_TIMEOUT", `No answer from ${this.#whom} within ${this.#timeoutMs} ms`),
+        );
+      // An answer that came while our own loop stood still is not late.
+      const timer = setTimeout(() => onceHeard(onLate), this.#timeoutMs);
       this.#waiting.set(id, waiting);
       try {
         send(id);

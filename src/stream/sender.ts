@@ -9,14 +9,24 @@
 import { EndReason as WireReason, FilterKind, Status } from "../native/abi.generated.ts";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
-import { describeStatus } from "../errors.ts";
-import type { ConsumerEvent, ConsumerInfo, EndReason, RefusedEvent, SlotToken, SubscriptionEvent } from "../types.ts";
+import { isQlasterError } from "../errors.ts";
+import type {
+  ConsumerEvent,
+  ConsumerInfo,
+  EndReason,
+  LossCounts,
+  RefusedEvent,
+  SlotToken,
+  SubscriptionEvent,
+} from "../types.ts";
 import { HalfSent } from "../v9/half_sent.ts";
+import { IdleClock } from "../v9/idle_clock.ts";
 import { V9Server } from "../v9/server.ts";
 import {
   decodeFilterEdit,
   decodeSubscribe,
   encodeAck,
+  encodeHandover,
   encodeRefusal,
   filterKeys,
   type Message,
@@ -25,12 +35,48 @@ import {
 import { Acceptor } from "./acceptor.ts";
 import { Admission } from "./admission.ts";
 import type { Connection } from "./connection.ts";
-import { Fanout } from "./fanout.ts";
+import { type Demand, SenderDemand } from "./demand.ts";
+import { type Dropped, Fanout } from "./fanout.ts";
+import { describeRefusal, KEYS_MAX, KEYS_PER_FILTER_MAX } from "./filter_limits.ts";
+import { isDrop, totalOf } from "./losses.ts";
 import { Publisher } from "./publisher.ts";
 import type { RemoteConsumer } from "./remote_consumer.ts";
-import { type ResolvedSenderOptions, resolveSenderOptions, type SenderOptions } from "./sender_options.ts";
+import {
+  type HandoverEvent,
+  type ResolvedSenderOptions,
+  resolveSenderOptions,
+  type SenderOptions,
+} from "./sender_options.ts";
 import { type SenderShare, ShareDesk } from "./share.ts";
+import { type Taken, takeOver } from "./takeover.ts";
 import { SenderTimings } from "./timings.ts";
+import type { UpdateView } from "./view.ts";
+
+/** What a sender keeps of updates. */
+export interface HistoryMetrics {
+  /** Bytes in use. */
+  readonly bytes: number;
+  /** Updates that are there, the newest ones. */
+  readonly updates: number;
+}
+
+/** What a sender keeps of accounts. */
+export interface StateMetrics {
+  /** Bytes that it takes. */
+  readonly bytes: number;
+  /** Bytes that it may take. */
+  readonly maxBytes: number;
+  /** Accounts that are known, closed ones included. */
+  readonly accounts: number;
+  /** Versions of them: more than one where banks are not final yet. */
+  readonly versions: number;
+  /** Accounts forgotten for want of room. */
+  readonly evicted: number;
+  /** Banks that were taken back. */
+  readonly rollbacks: number;
+  /** Accounts that were taken back, once for each bank. */
+  readonly rolledBack: number;
+}
 
 /** What a sender has done so far. Counts since `setupSender`. */
 export interface SenderMetrics {
@@ -42,10 +88,12 @@ export interface SenderMetrics {
   readonly slots: number;
   /** Updates handed to rings, one per matching consumer; those that had to wait count when they are. */
   readonly deliveries: number;
-  /** Matching updates that were not written for a consumer. What it skips by "drop-oldest" only it can count. */
+  /** Matching updates that a consumer did not get: not written for it, or, by its own word, skipped by "drop-oldest". */
   readonly lost: number;
   /** Those of them that a newer value of the same account replaced. */
   readonly conflated: number;
+  /** All of them by reason, those of consumers that have gone included. */
+  readonly losses: LossCounts;
   /** Updates that changed nothing, and that filters with `onlyChanged` did not get: once for each such filter. */
   readonly unchanged: number;
   /** Updates that were older than what had been published of their account, as far as a consumer wants that. */
@@ -56,6 +104,10 @@ export interface SenderMetrics {
   readonly keys: number;
   /** The pool: its size, and bytes of it in use. */
   readonly pool: { readonly capacityBytes: number; readonly usedBytes: number };
+  /** What is kept of accounts: see the option `state`; all 0 without it. */
+  readonly state: StateMetrics;
+  /** What is kept of updates: see the option `history`; all 0 without it. */
+  readonly history: HistoryMetrics;
   /** Consumers ended because their ring was full (the original's `shm_ring_full`). */
   readonly ringFull: number;
   /** Consumers that are connected now. */
@@ -64,22 +116,25 @@ export interface SenderMetrics {
   readonly connections: number;
   /** Connections that were refused, or never asked for anything: each is a `RefusedEvent`. */
   readonly refused: number;
-  /** Bytes of all rings, and what belongs to them, of the present consumers. Pool, queues and index are not in it. */
+  /** Bytes of all rings, and what belongs to them, of the present consumers. */
   readonly memoryBytes: number;
+  /** What counts against the option `memoryMaxBytes`, pool, state and history included, and that limit. */
+  readonly memory: { readonly bytes: number; readonly maxBytes: number };
   /** Sequence of the newest update; 0n before the first. */
   readonly sequence: bigint;
 }
 
-/** Keys that one filter may have, of both kinds, and different ones of each kind in all filters: some 50 bytes each. */
-const KEYS_PER_CONSUMER_MAX = 1_000_000;
-const KEYS_MAX = 4_000_000;
 /** How often links are read even if nobody poked us, and cursors are checked even if nothing is published. */
 const SWEEP_MS = 1000;
+/** How long a path may be held by who was seen to die, and how often to look. */
+const DYING_MS = 10_000;
+const DYING_LOOK_MS = 10;
 
 /**
  * Binds `options.path` and waits for consumers.
  * @returns The sender. It keeps the process alive until `close()` or `unref()`.
- * @throws {QlasterError} `SENDER_PATH_IN_USE`, `SENDER_PATH_NOT_SOCKET`, `SENDER_DIRECTORY_UNSAFE`, `NATIVE_…`, `SYSTEM`
+ * @throws {QlasterError} `SENDER_PATH_IN_USE`, `SENDER_PATH_NOT_SOCKET`, `SENDER_DIRECTORY_UNSAFE`, `NATIVE_…`, `SYSTEM`; with
+ * `takeover` also `TAKEOVER_REFUSED`, `TAKEOVER_FAILED`, `CONNECT_…`
  * @throws {RangeError} for an option out of range.
  *
  * @example
@@ -93,33 +148,41 @@ const SWEEP_MS = 1000;
  * ```
  */
 export async function setupSender(options: SenderOptions): Promise<Sender> {
+  return await openSender(await load(), options);
+}
+
+/** Opens a sender on this library. @internal */
+export async function openSender(native: Native, options: SenderOptions): Promise<Sender> {
   const resolved = resolveSenderOptions(options);
-  const native = await load();
   native.limitsRaise(); // each consumer takes a few descriptors; what the limit can't give, accepting will find out
-  const sender = new Sender(native, resolved);
-  if (options.onSubscription !== undefined) sender.onSubscription(options.onSubscription);
-  if (options.onConsumer !== undefined) sender.onConsumer(options.onConsumer);
+  const listen = (sender: Sender) => {
+    if (options.onSubscription !== undefined) sender.onSubscription(options.onSubscription);
+    if (options.onConsumer !== undefined) sender.onConsumer(options.onConsumer);
+    return sender;
+  };
+  const sender = listen(new Sender(native, resolved, options.onHandover));
   try {
-    await sender.start();
+    if (await sender.start(resolved.takeover)) return sender;
+    // Nobody was there, or no longer. What it may have said is not known to be all: it counts for nothing.
+    await sender.close();
+    const fresh = listen(new Sender(native, resolved, options.onHandover));
+    try {
+      await fresh.start(false);
+    } catch (error) {
+      await fresh.close();
+      throw error;
+    }
+    return fresh;
   } catch (error) {
     await sender.close();
     throw error;
   }
-  return sender;
 }
 
 /** Why a subscription can't be kept, for the consumer to read. */
-class TooManyKeys extends Error {}
-
-function describeRefusal(status: number): string {
-  switch (status) {
-    case Status.filtersLimit:
-      return `more keys than a sender keeps: ${KEYS_PER_CONSUMER_MAX} in a filter, ${KEYS_MAX} in all, and no endless ` +
-        "number of different sets of consumers";
-    case Status.memoryLimit:
-      return "the sender has no memory for it";
-    default:
-      return `the sender can't make sense of it (${describeStatus(status)})`;
+class SubscriptionRefused extends Error {
+  constructor(readonly status: number, text: string) {
+    super(text);
   }
 }
 
@@ -138,42 +201,64 @@ export class Sender extends Publisher {
   readonly #consumers = new Map<number, RemoteConsumer>();
   readonly #subscriptionListeners = new Set<(event: SubscriptionEvent) => void>();
   readonly #consumerListeners = new Set<(event: ConsumerEvent) => void>();
+  readonly #handoverListeners = new Set<(event: HandoverEvent) => void>();
   #acceptor: Acceptor | undefined;
   #sweep: ReturnType<typeof setInterval> | undefined;
+  /** What consumers did not do while we stood still says nothing about them. */
+  readonly #clock = new IdleClock(SWEEP_MS, performance.now());
+  /** `performance.now()` at the last sweep, and what the clock said. */
+  #sweptAt = 0;
+  #ranAtSweep = 0;
   #isRef = true;
-  #ringFull = 0;
+  /** Connections that have ended, by how. */
+  readonly #ended = new Map<EndReason, number>();
+  /** The last one that this side ended. */
+  #dropped: Dropped | undefined;
   /** Who waits until there is room again. */
   readonly #drainWaiters: (() => void)[] = [];
   #blockTimer: ReturnType<typeof setTimeout> | undefined;
+  /** Who stops everybody: what it had been given by then; since when, and when it did last (`performance.now()`). */
+  readonly #blockers = new Map<RemoteConsumer, { readonly frames: number; readonly since: number; lastAt: number }>();
+  /** From the first question for it on. */
+  #demand: SenderDemand | undefined;
   /** From the first `share()` on. */
   #desk: ShareDesk | undefined;
 
   /** @internal Use {@linkcode setupSender}. */
-  constructor(native: Native, options: ResolvedSenderOptions) {
+  constructor(
+    native: Native,
+    options: ResolvedSenderOptions,
+    onHandover: ((event: HandoverEvent) => void) | undefined,
+  ) {
     super(options.path);
+    if (onHandover !== undefined) this.#handoverListeners.add(onHandover);
     this.#native = native;
     this.#options = options;
     this.timings = options.timings ? new SenderTimings() : undefined;
     const onEnd = (consumer: RemoteConsumer, reason: EndReason) => this.#end(consumer, reason);
     const onRefused = (event: RefusedEvent) => this.#emit(this.#consumerListeners, event);
-    const limits = { keysMax: KEYS_MAX, keysPerConsumerMax: KEYS_PER_CONSUMER_MAX };
+    const limits = { keysMax: KEYS_MAX, keysPerConsumerMax: KEYS_PER_FILTER_MAX };
     this.outlet = new Fanout(native, { ...options, ...limits }, onEnd, this.timings);
+    this.outlet.onBlocked = () => this.#startBlockTimer();
     const halfSent = new HalfSent();
     this.#admission = new Admission(native, { ...options, isV9Served: options.v9 !== undefined }, halfSent, {
       connectionCount: () => this.#connectionCount(),
-      memoryBytes: () => this.#memoryBytes(),
+      refusalOfMemory: (bytes) => this.#refusalOfMemory(bytes),
       onConnection: (connection) => this.#onConnection(connection),
       onRefused,
       onV9: (link, bodies, cutter) => this.#v9?.accept(link, bodies, cutter),
       poolDescriptor: () => this.outlet.poolDescriptor(),
+      abilities: () => this.#abilities(),
       onSubscribe: (connection, message) => this.#onSubscribe(connection, message),
       onFilter: (connection, message) => this.#onFilter(connection, message),
+      onStart: (connection, message) => this.#onStart(connection, message),
+      onTakeover: (connection, message) => this.#onTakeover(connection, message),
       onRoom: (connection) => this.#onRoom(connection),
       onEnd,
     });
     this.#v9 = options.v9 && new V9Server(native, options.v9, halfSent, {
       nextId: () => this.#admission.nextId(),
-      memoryBytes: () => this.#memoryBytes() + this.#admission.openingBytes,
+      refusalOfMemory: (bytes) => this.#refusalOfMemory(bytes),
       onOpen: (slot) => this.outlet.add(slot),
       subscribe: (slot, request) => this.#subscribe(slot, request),
       onGranted: (slot) => this.#onGranted(slot),
@@ -183,13 +268,103 @@ export class Sender extends Publisher {
     });
   }
 
-  /** @internal */
-  async start(): Promise<void> {
-    this.#v9?.prepare();
-    const isForAll = this.#options.uids.length > 0;
-    this.#acceptor = await Acceptor.listen(this.#native, this.path, isForAll, (link) => this.#admission.onLink(link));
+  /**
+   * @param isTakingOver Goes on with the order of who lives at the path.
+   * @returns False, and nothing was started: it is to take over, and there is nobody.
+   * @internal
+   */
+  async start(isTakingOver: boolean): Promise<boolean> {
+    this.#v9?.prepare(); // first: what stands in the way is found before anybody gives his path up
+    const taken = isTakingOver ? await this.#takeOver() : undefined;
+    if (isTakingOver && taken === undefined) return false;
+    this.#acceptor = await this.#listen(taken);
+    this.outlet.announce(this.#acceptor.listener);
+    this.#sweptAt = performance.now();
     this.#sweep = setInterval(() => this.#onSweep(), SWEEP_MS);
+    this.#beat(0);
     (this.#sweep as unknown as { unref?: () => void }).unref?.();
+    return true;
+  }
+
+  // Taking over
+
+  async #takeOver(): Promise<Taken | undefined> {
+    const { takeoverTimeoutMs: timeoutMs, state } = this.#options;
+    const seed = (view: UpdateView) => this.outlet.seed(view);
+    const closeDescriptor = (fd: number) => void this.#native.fdClose(fd);
+    const taken = await takeOver({ path: this.path, timeoutMs, wantsAll: state !== undefined, closeDescriptor, seed });
+    if (taken === undefined) return undefined;
+    try {
+      this.outlet.adopt(taken);
+    } catch (error) {
+      for (const fd of taken.descriptors) this.#native.fdClose(fd);
+      throw error;
+    }
+    this.#admission.adopt(taken.senderId);
+    return taken;
+  }
+
+  async #listen(taken: Taken | undefined): Promise<Acceptor> {
+    const isForAll = this.#options.uids.length > 0;
+    const onLink = (link: number) => this.#admission.onLink(link);
+    if (taken !== undefined) return await Acceptor.take(this.#native, this.path, isForAll, onLink, taken.descriptors);
+    const deadline = performance.now() + (this.#options.takeover ? DYING_MS : 0);
+    while (true) {
+      try {
+        return await Acceptor.listen(this.#native, this.path, isForAll, onLink);
+      } catch (error) {
+        // Who is about to take over has seen it die, which takes the kernel a moment.
+        if (!isQlasterError(error, "SENDER_PATH_IN_USE") || performance.now() >= deadline) throw error;
+        await new Promise<void>((resolve) => void setTimeout(resolve, DYING_LOOK_MS));
+      }
+    }
+  }
+
+  /** Why nothing is ever handed over to this one. */
+  #refusalOfHeir({ peer }: Connection): string | undefined {
+    if (this.#acceptor === undefined) return "it has only begun: try again";
+    if (!this.#options.handover) return "its option handover is false";
+    if (peer.uid !== this.#native.uid()) return `it is of uid ${this.#native.uid()}, and who asks of uid ${peer.uid}`;
+    return undefined;
+  }
+
+  /** Why nothing is handed over to who asks for it now. */
+  #refusalOfTakeover(connection: Connection): string | undefined {
+    const refusal = this.#refusalOfHeir(connection);
+    if (refusal !== undefined) return refusal;
+    // What a batch or feed has no room for would be lost.
+    if (!this.outlet.commit()) return 'a consumer with the policy "block" has no room: try again';
+    return undefined;
+  }
+
+  /** A new sender has read all that we have published so far, and wants the rest: it gets it, and that is our end. */
+  #onTakeover(connection: Connection, message: Message): void {
+    const refuse = (text: string) =>
+      connection.tell(encodeRefusal(message.requestId, { status: Status.unsupported, text }));
+    const refusal = this.#refusalOfTakeover(connection);
+    if (refusal !== undefined) return refuse(refusal);
+    const { outlet } = this;
+    outlet.freeze(true); // Workers, too: from here on the order has its last update
+    if (connection.isEnded) return outlet.freeze(false); // it was too slow for that
+    const acceptor = this.#acceptor!;
+    const descriptors = acceptor.pass();
+    if (descriptors === undefined) {
+      outlet.freeze(false);
+      return refuse("it has no descriptors left");
+    }
+    const { sequence, newestSlot, stateEvicted } = outlet.counts;
+    const answer = { sequence: BigInt(sequence), newestSlot: BigInt(newestSlot), evicted: BigInt(stateEvicted) };
+    const isSent = connection.link.sendWhole(encodeHandover(message.requestId, answer), descriptors);
+    for (const fd of descriptors) this.#native.fdClose(fd);
+    if (!isSent) {
+      outlet.freeze(false); // nobody is there who could go on
+      return this.#end(connection, "consumer-gone");
+    }
+    connection.poke();
+    acceptor.yield();
+    this.isHandedOver = true;
+    this.#shut("handed-over");
+    this.#emit(this.#handoverListeners, { pid: connection.peer.pid, sequence: answer.sequence });
   }
 
   // Room
@@ -203,12 +378,35 @@ export class Sender extends Publisher {
     return promise;
   }
 
+  /** From the first update that is refused, whether or not anybody waits for room. */
   #startBlockTimer(): void {
-    this.#blockTimer ??= setTimeout(() => this.#onBlockTimeout(), this.#options.blockTimeoutMs);
+    for (const consumer of [...this.#consumers.values()]) this.#noteBlocker(consumer);
+    if (this.#blockTimer !== undefined) return;
+    this.#blockTimer = setTimeout(() => this.#onBlockTimeout(), this.#options.blockTimeoutMs);
+    if (!this.#isRef) (this.#blockTimer as unknown as { unref?: () => void }).unref?.();
+  }
+
+  /**
+   * The time counts against a consumer until that has been given something: by its word alone that it has read, it could stop
+   * everybody for ever.
+   */
+  #noteBlocker(consumer: RemoteConsumer): void {
+    if (!consumer.mayBlock || !consumer.isAwaited) return;
+    const { blockTimeoutMs } = this.#options;
+    const now = performance.now();
+    const { frames } = consumer;
+    const known = this.#blockers.get(consumer);
+    // A refusal of long ago that nobody has tried again since is no part of this.
+    if (known?.frames !== frames || now - known.lastAt >= blockTimeoutMs) {
+      this.#blockers.set(consumer, { frames, since: now, lastAt: now });
+    } else if (now - known.since < blockTimeoutMs) known.lastAt = now;
+    else this.#end(consumer, "slow-consumer");
   }
 
   /** It has read: what waits for it may go on, and who waits for it to read. */
   #onRoom(connection: Connection): void {
+    this.#noteBlocker(connection); // a Worker may have been refused since
+    if (connection.isEnded) return;
     this.outlet.flush(connection);
     this.#resumePublishing();
   }
@@ -225,12 +423,7 @@ export class Sender extends Publisher {
   /** Nobody may stop everybody for longer. */
   #onBlockTimeout(): void {
     this.#blockTimer = undefined;
-    for (const consumer of [...this.#consumers.values()]) {
-      const { policy, transactionPolicy } = consumer;
-      if ((policy === "block" || transactionPolicy === "block") && consumer.isAwaited) {
-        this.#end(consumer, "slow-consumer");
-      }
-    }
+    for (const consumer of [...this.#blockers.keys()]) if (consumer.isAwaited) this.#end(consumer, "slow-consumer");
     this.#resumePublishing();
   }
 
@@ -252,9 +445,8 @@ export class Sender extends Publisher {
   #onWorkers(): void {
     if (this.isClosed) return;
     this.outlet.onEvents();
-    const isBlocked = [...this.#consumers.values()].some((consumer) =>
-      (consumer.policy === "block" || consumer.transactionPolicy === "block") && consumer.isAwaited
-    );
+    this.outlet.pump();
+    const isBlocked = [...this.#consumers.values()].some((consumer) => consumer.mayBlock && consumer.isAwaited);
     if (isBlocked) this.#startBlockTimer();
     else this.#resumePublishing();
   }
@@ -285,27 +477,59 @@ export class Sender extends Publisher {
     return () => void this.#consumerListeners.delete(listener);
   }
 
+  /**
+   * What consumers want by now, so that who feeds this sender asks upstream for that and no more: the keys and owners of
+   * all filters in force, of both protocols. It costs nothing before it is first asked for; from then on some 200
+   * bytes for each key that is wanted.
+   * @throws {QlasterError} `MEMORY_LIMIT`, `SENDER_CLOSED`
+   */
+  get demand(): Demand {
+    if (this.#demand === undefined) {
+      this.assertOpen();
+      const demand = new SenderDemand(this.#native, this.outlet.handle, this.#options.demandDebounceMs);
+      this.outlet.onFilters = () => demand.touch();
+      this.#demand = demand;
+    }
+    return this.#demand;
+  }
+
   /** What has been done so far. */
   get metrics(): SenderMetrics {
     const counts = this.outlet.counts;
-    const { accounts, transactions, slots, deliveries, lost, sequence } = counts;
+    const { accounts, transactions, slots, deliveries, losses, sequence } = counts;
+    const { memory } = this.#options;
     return {
       accounts,
       transactions,
       slots,
       deliveries,
-      lost,
-      conflated: counts.conflated,
+      lost: totalOf(losses),
+      conflated: losses.replaced,
+      losses,
       unchanged: counts.unchanged,
       olderVersions: counts.stale,
       newestSlot: BigInt(counts.newestSlot),
-      keys: counts.keys,
+      keys: counts.accountKeys + counts.ownerKeys,
       pool: { capacityBytes: counts.poolBytes, usedBytes: counts.poolUsedBytes },
-      ringFull: this.#ringFull,
+      state: {
+        bytes: counts.stateBytes,
+        maxBytes: this.#options.state?.maxBytes ?? 0,
+        accounts: counts.stateAccounts,
+        versions: counts.stateVersions,
+        evicted: counts.stateEvicted,
+        rollbacks: counts.rollbacks,
+        rolledBack: counts.rolledBack,
+      },
+      history: {
+        bytes: counts.historyBytes,
+        updates: counts.historyFrom < 0 ? 0 : sequence - counts.historyFrom,
+      },
+      ringFull: this.#ended.get("slow-consumer") ?? 0,
       consumers: this.#consumers.size,
       connections: this.#admission.granted + (this.#v9?.granted ?? 0),
       refused: this.#admission.refused + (this.#v9?.refused ?? 0),
       memoryBytes: this.#memoryBytes(),
+      memory: { bytes: memory.ownBytes + this.#memoryBytes(), maxBytes: memory.maxBytes },
       sequence: BigInt(sequence),
     };
   }
@@ -317,6 +541,12 @@ export class Sender extends Publisher {
     return count;
   }
 
+  /** Why there is no memory for one more consumer; those that are being granted count already. */
+  #refusalOfMemory(bytes: number): string | undefined {
+    return this.#options.memory.refusalOf(this.#memoryBytes() + this.#admission.openingBytes, bytes);
+  }
+
+  /** Of consumers; the sender's own is the budget's to know. */
   #memoryBytes(): number {
     let bytes = 0;
     for (const { memoryBytes } of this.#consumers.values()) bytes += memoryBytes;
@@ -341,8 +571,8 @@ export class Sender extends Publisher {
     try {
       this.#subscribe(connection, request);
     } catch (error) {
-      if (!(error instanceof TooManyKeys)) throw error;
-      return connection.tell(encodeRefusal(message.requestId, { status: Status.memoryLimit, text: error.message }));
+      if (!(error instanceof SubscriptionRefused)) throw error;
+      return connection.tell(encodeRefusal(message.requestId, { status: error.status, text: error.message }));
     }
     this.#acknowledge(connection, message);
     this.#onSubscribed(connection, request, undefined, receivedAt);
@@ -353,14 +583,43 @@ export class Sender extends Publisher {
     this.outlet.markEdit(connection);
     const sequence = BigInt(this.outlet.counts.sequence);
     connection.tell(encodeAck(message.requestId, { sequence, generation: connection.generation }));
+    this.outlet.pump(); // what it asked for may be there
+  }
+
+  /** What a grant says of us. */
+  #abilities() {
+    const { sequence, historyFrom } = this.outlet.counts;
+    return {
+      sequence: BigInt(sequence),
+      hasState: this.#options.state !== undefined,
+      hasHistory: this.#options.history !== undefined,
+      hasTakeover: this.#options.handover,
+      historyFrom: historyFrom < 0 ? undefined : BigInt(historyFrom),
+    };
+  }
+
+  /** A resumed consumer has its filters: what it missed, and what comes. */
+  #onStart(connection: Connection, message: Message): void {
+    const status = this.outlet.begin(connection);
+    if (status < 0) {
+      const text = "nothing was resumed, or it has begun already";
+      return connection.tell(encodeRefusal(message.requestId, { status, text }));
+    }
+    const sequence = connection.resumeAfter!;
+    connection.tell(encodeAck(message.requestId, { sequence, generation: connection.generation }));
+    this.outlet.pump();
   }
 
   #onFilter(connection: Connection, message: Message): void {
     const request = decodeFilterEdit(message);
     const receivedAt = performance.now();
+    const refusal = request.versions ? this.#refusalOfHeir(connection) : undefined;
+    if (refusal !== undefined) {
+      return connection.tell(encodeRefusal(message.requestId, { status: Status.unsupported, text: refusal }));
+    }
     const status = this.outlet.edit(connection, request.body);
     if (status < 0) {
-      const text = describeRefusal(status);
+      const text = describeRefusal(status, this.outlet.counts);
       return connection.tell(encodeRefusal(message.requestId, { status, text }));
     }
     this.#acknowledge(connection, message);
@@ -369,10 +628,10 @@ export class Sender extends Publisher {
     this.#onSubscribed(connection, { ...filterKeys(request), transactions }, undefined, receivedAt);
   }
 
-  /** Adds to a consumer's filter. @throws {TooManyKeys} if there would be more than are kept. */
+  /** Adds to a consumer's filter. @throws {SubscriptionRefused} if there would be more than is kept. */
   #subscribe(consumer: RemoteConsumer, request: SubscribeRequest): void {
     const status = this.outlet.subscribe(consumer, request);
-    if (status < 0) throw new TooManyKeys(describeRefusal(status));
+    if (status < 0) throw new SubscriptionRefused(status, describeRefusal(status, this.outlet.counts));
   }
 
   #onSubscribed(
@@ -400,16 +659,21 @@ export class Sender extends Publisher {
   /** Frees everything of a consumer at once. */
   #end(consumer: RemoteConsumer, reason: EndReason): void {
     if (consumer.isEnded) return;
+    this.#ended.set(reason, (this.#ended.get(reason) ?? 0) + 1);
+    if (isDrop(reason)) this.#dropped = { consumer, reason, at: Date.now() };
     if (reason === "slow-consumer") {
-      this.#ringFull++;
       this.timings?.shm_ring_full.inc();
       this.outlet.sayGoodbye(consumer, WireReason.slowConsumer);
     } else if (reason === "sender-closed") {
       this.outlet.sayGoodbye(consumer, WireReason.senderClosed);
+    } else if (reason === "handed-over") {
+      this.outlet.sayGoodbye(consumer, WireReason.handedOver);
     }
     consumer.close(reason);
     // After close() nobody writes the pool, so what is unread in it stays as it is.
-    this.outlet.remove(consumer, reason === "consumer-gone" || reason === "sender-closed");
+    const isGone = reason === "consumer-gone" || reason === "sender-closed" || reason === "handed-over";
+    this.outlet.remove(consumer, isGone);
+    this.#blockers.delete(consumer);
     this.#resumePublishing();
     if (!this.#consumers.delete(consumer.id)) return; // ended before it was announced
     this.#emit(this.#consumerListeners, { type: "disconnected", consumer: consumer.info(), reason });
@@ -427,8 +691,28 @@ export class Sender extends Publisher {
       consumer.drain();
       if (!consumer.isEnded && !consumer.refresh()) this.#end(consumer, "peer-corrupt");
     }
-    this.outlet.sweep();
+    const now = performance.now();
+    this.#clock.tick(now);
+    const ran = this.#clock.now(now);
+    this.outlet.sweep(ran - this.#ranAtSweep);
+    this.#ranAtSweep = ran;
     this.#desk?.look();
+    this.#beat(Math.max(0, now - this.#sweptAt - SWEEP_MS));
+    this.#sweptAt = now;
+  }
+
+  /** Shows outsiders that the event loop runs. @param stallMs By how much it was late. */
+  #beat(stallMs: number): void {
+    const connections = this.#admission.granted + (this.#v9?.granted ?? 0);
+    this.outlet.beat({
+      intervalMs: SWEEP_MS,
+      stallMs,
+      connections,
+      refused: this.#admission.refused + (this.#v9?.refused ?? 0),
+      memoryBytes: this.#memoryBytes(),
+      ended: this.#ended,
+      dropped: this.#dropped,
+    });
   }
 
   // Life
@@ -454,19 +738,26 @@ export class Sender extends Publisher {
    * what waited for room in one is not delivered, and counts as lost. May be called twice.
    */
   override close(): Promise<void> {
-    if (this.isClosed) return Promise.resolve();
+    this.#shut("sender-closed");
+    return Promise.resolve();
+  }
+
+  #shut(reason: "sender-closed" | "handed-over"): void {
+    if (this.isClosed) return;
     this.#desk?.tellClosed();
     this.outlet.commit();
+    this.outlet.freeze(true); // what is taken back of a dead bank has an end
+    this.outlet.dropStaged(); // a feed's, for which there is no room
     this.isClosed = true;
     this.closing.abort();
     clearInterval(this.#sweep);
     this.#acceptor?.close();
     this.#admission.close();
     this.#v9?.close();
-    for (const consumer of [...this.#consumers.values()]) this.#end(consumer, "sender-closed");
+    this.#demand?.close();
+    for (const consumer of [...this.#consumers.values()]) this.#end(consumer, reason);
     this.outlet.close();
     this.#resumePublishing();
     this.#desk?.close();
-    return Promise.resolve();
   }
 }

@@ -11,6 +11,8 @@ import {
   PART_SIZE,
   POOL_BYTES_MAX,
   POOL_BYTES_MIN,
+  STATE_PARTS_MAX,
+  STATE_PARTS_MIN,
   V9_IDLE_MS,
   V9_PATH_BYTES_MAX,
   V9_SLOTS_DEFAULT,
@@ -26,6 +28,7 @@ import {
 import { SLOTS_MAX, type V9ServerOptions } from "../v9/server.ts";
 import { connectionBytes } from "./connection.ts";
 import { CONNECTIONS_MAX } from "./fanout.ts";
+import { MemoryBudget, type OwnRegions } from "./memory_budget.ts";
 
 /** How a sender serves consumers that speak wire version 9: those of the Rust original, or like it. */
 export interface V9SenderOptions {
@@ -46,6 +49,31 @@ export interface V9SenderOptions {
   readonly slotStatuses?: readonly SlotStatus[];
 }
 
+/** What a sender keeps of the accounts that it publishes, for those who ask for state. */
+export interface StateOptions {
+  /**
+   * Most bytes that it takes, all told: 4 MiB to 64 GiB, in parts of 64 KiB. When it is full, the accounts that nothing was
+   * published of for longest are forgotten, and counted.
+   */
+  readonly maxBytes: number;
+  /** "subscribed": accounts from when a filter matched them on. "all": all that are published. Default "subscribed". */
+  readonly keep?: "subscribed" | "all";
+}
+
+/** What a sender keeps of the updates that it publishes, for consumers that lost their connection. */
+export interface HistoryOptions {
+  /** Bytes that it takes: 1 MiB to 64 GiB, in parts of 64 KiB. The oldest updates make room for new ones. */
+  readonly bytes: number;
+}
+
+/** Another sender has taken over. */
+export interface HandoverEvent {
+  /** Its process, as the kernel reports it. Information only. */
+  readonly pid: number;
+  /** Place of the last update that was published here: the other one goes on behind it. */
+  readonly sequence: bigint;
+}
+
 /** How a sender is set up. */
 export interface SenderOptions {
   /** Path of the Unix socket that consumers connect to. At most 95 bytes (macOS 91). */
@@ -53,8 +81,9 @@ export interface SenderOptions {
   /** Bytes of each consumer's ring: a power of two, 64 KiB to 1 GiB. Default 64 MiB; memory is committed as it is used. */
   readonly ringCapacityBytes?: number;
   /**
-   * Most bytes that the rings of all consumers may take together, without pool and queues. Default 1 GiB, or one
-   * consumer's if that is more.
+   * Most bytes that the sender's regions may take together: rings and pages of all consumers, `poolBytes`,
+   * `state.maxBytes` and `history.bytes`, each as large as it can become. Queues, index and remembered accounts are not in
+   * it. Default: pool, state and history as they are set, and for consumers 1 GiB, or the ring of one if that is more.
    */
   readonly memoryMaxBytes?: number;
   /** Most native consumers at a time, 1 to 1024. Default 64. */
@@ -69,15 +98,22 @@ export interface SenderOptions {
    */
   readonly policies?: readonly OverflowPolicy[];
   /**
-   * Most bytes that wait at the sender for one consumer whose policy lets them; once used, kept until it leaves.
-   * Default 16 MiB.
+   * Most bytes that wait at the sender for one consumer whose policy lets them; given back within seconds once it has
+   * caught up. Default 16 MiB.
    */
   readonly queueMaxBytes?: number;
   /**
-   * How long a consumer with the policy "block" may stop everybody, in milliseconds, before its connection ends:
-   * counted while `drained()` is awaited. Default 10000.
+   * How long a consumer with the policy "block" may stop everybody without reading, in milliseconds, before its
+   * connection ends: counted from the first update that is refused; of Workers, while `drained()` is awaited. Default
+   * 10000.
    */
   readonly blockTimeoutMs?: number;
+  /**
+   * How long a consumer may read nothing while there is no room even to tell it of a loss, an edit or a slot, in
+   * milliseconds, before its connection ends with "slow-consumer", whatever its policy. Looked at once a second; time in
+   * which the sender's event loop stands still does not count. Default 10000.
+   */
+  readonly stallTimeoutMs?: number;
   /**
    * Bytes of the pool, into which large payloads are written once for all consumers: a multiple of 64 KiB from 1 MiB to
    * 1 GiB, or 0 for none. Default 256 MiB; memory is committed as it is used. One consumer holds a quarter at most:
@@ -86,13 +122,48 @@ export interface SenderOptions {
   readonly poolBytes?: number;
   /** Payloads from this size on go into the pool. Default 4096. */
   readonly poolThresholdBytes?: number;
-  /** What becomes of an older version of an account after a newer one: by source epoch, slot, bank, write version. Default "count". */
+  /**
+   * Keeps the newest version of accounts, so that whoever asks with `state: true` gets what is known first; and takes back
+   * what a dead bank wrote, by `rollback` and what follows it. Default: no state.
+   */
+  readonly state?: StateOptions;
+  /**
+   * Keeps the newest updates, so that a consumer that reconnects gets what it missed, through its filters. Default: no
+   * history; 16 MiB of it with `takeover`, for those who come over.
+   */
+  readonly history?: HistoryOptions;
+  /**
+   * Takes the path and the order of updates over from the sender that lives there, if there is one that permits it; else
+   * starts as usual. With `state`, what that sender knows is taken in first, for which this one reads all that it publishes.
+   * Consumers of the old one connect again by themselves and go on without a gap. Default false.
+   */
+  readonly takeover?: boolean;
+  /** How long taking over may take, in milliseconds. Default 30000. */
+  readonly takeoverTimeoutMs?: number;
+  /** Whether a sender of the same user that asks to take over gets the path. Default true. */
+  readonly handover?: boolean;
+  /** Called after another sender has taken over: this one is closed, and what it still had to publish is the other one's. */
+  readonly onHandover?: (event: HandoverEvent) => void;
+  /**
+   * What becomes of an older version of an account after a newer one: by source epoch, slot, bank, write version. Default
+   * "count"; "drop" with `state`, so that no account steps back.
+   */
   readonly olderVersions?: "publish" | "count" | "drop";
   /** Accounts whose last version is remembered for that, for `onlyChanged` and for accounts that leave a filter. Default 262144. */
   readonly trackedAccountsMax?: number;
+  /** For how long changes of `Sender.demand` are gathered before they are told, in milliseconds. Default 50. */
+  readonly demandDebounceMs?: number;
   /** How consumers of wire version 9 are served; false for not at all. Only the sender's own user and root may be such. */
   readonly v9?: false | V9SenderOptions;
-  /** Whether to measure how long dispatching takes: see `Sender.timings`. Default false. */
+  /**
+   * Whether to show counters in memory that others of the same user may read, so that `qlaster stat` and `openStat` see this
+   * sender also while its event loop is stuck. Default true.
+   */
+  readonly stats?: boolean;
+  /**
+   * Whether to measure how long dispatching takes: see `Sender.timings`. Default false. The updates of a batch are then
+   * published one by one, so that each has its time, and cost more.
+   */
   readonly timings?: boolean;
   /** Called for each accepted subscription, as by `Sender.onSubscription`. */
   readonly onSubscription?: (event: SubscriptionEvent) => void;
@@ -101,20 +172,33 @@ export interface SenderOptions {
 }
 
 /** Every option with its value. */
-export type ResolvedSenderOptions = Required<Omit<SenderOptions, "onSubscription" | "onConsumer" | "v9">> & {
-  readonly v9: V9ServerOptions | undefined;
-};
+export type ResolvedSenderOptions =
+  & Required<
+    Omit<SenderOptions, "onSubscription" | "onConsumer" | "onHandover" | "v9" | "state" | "history" | "memoryMaxBytes">
+  >
+  & {
+    readonly memory: MemoryBudget;
+    readonly v9: V9ServerOptions | undefined;
+    readonly history: HistoryOptions | undefined;
+    readonly state: Required<StateOptions> | undefined;
+  };
 
 const RING_CAPACITY_DEFAULT = 64 * 1024 * 1024;
-const MEMORY_MAX_DEFAULT = 1024 * 1024 * 1024;
+/** Of all consumers, unless `memoryMaxBytes` is set. */
+const CONSUMERS_BYTES_DEFAULT = 1024 * 1024 * 1024;
 const CONSUMERS_DEFAULT = 64;
 const HANDSHAKE_TIMEOUT_MS = 5000;
 const POLICIES_DEFAULT: readonly OverflowPolicy[] = ["disconnect", "drop-newest", "drop-oldest", "conflate"];
 const QUEUE_MAX_BYTES = 16 * 1024 * 1024;
 const BLOCK_TIMEOUT_MS = 10_000;
+const STALL_TIMEOUT_MS = 10_000;
 const POOL_BYTES = 256 * 1024 * 1024;
 const POOL_THRESHOLD_BYTES = 4096;
 const TRACKED_ACCOUNTS_MAX = 262_144;
+const DEMAND_DEBOUNCE_MS = 50;
+const HISTORY_BYTES_MIN = 1024 * 1024;
+const TAKEOVER_HISTORY: HistoryOptions = { bytes: 16 * 1024 * 1024 };
+const TAKEOVER_TIMEOUT_MS = 30_000;
 /** Room for a ring file's name behind its directory. */
 const RING_FILE_NAME_BYTES_MAX = 43;
 
@@ -127,7 +211,7 @@ function integer(value: number, name: string, min: number, max: number): number 
 
 function resolveV9(
   options: V9SenderOptions,
-  limits: Pick<V9ServerOptions, "ringCapacityBytes" | "memoryMaxBytes" | "handshakeTimeoutMs">,
+  limits: Pick<V9ServerOptions, "ringCapacityBytes" | "handshakeTimeoutMs">,
 ): V9ServerOptions {
   const { ring = "memfd", ringDirectory, slotStatuses = ["processed"] } = options;
   if (ring !== "memfd" && ring !== "file") throw new TypeError(`v9.ring must be "memfd" or "file", not ${ring}`);
@@ -153,11 +237,35 @@ function resolveV9(
   };
 }
 
+function resolveState({ maxBytes, keep = "subscribed" }: StateOptions): Required<StateOptions> {
+  const [min, max] = [STATE_PARTS_MIN * PART_SIZE, STATE_PARTS_MAX * PART_SIZE];
+  integer(maxBytes, "state.maxBytes", min, max);
+  if (keep !== "subscribed" && keep !== "all") {
+    throw new TypeError(`state.keep must be "subscribed" or "all", not ${keep}`);
+  }
+  return { maxBytes: Math.floor(maxBytes / PART_SIZE) * PART_SIZE, keep };
+}
+
+function resolveHistory({ bytes }: HistoryOptions): HistoryOptions {
+  integer(bytes, "history.bytes", HISTORY_BYTES_MIN, STATE_PARTS_MAX * PART_SIZE);
+  return { bytes: Math.floor(bytes / PART_SIZE) * PART_SIZE };
+}
+
 function poolSize(bytes: number): number {
   if (bytes === 0) return 0;
   integer(bytes, "poolBytes", POOL_BYTES_MIN, POOL_BYTES_MAX);
   if (bytes % PART_SIZE !== 0) throw new RangeError(`poolBytes must be a multiple of ${PART_SIZE}, ${bytes} is not`);
   return bytes;
+}
+
+function budget(memoryMaxBytes: number | undefined, ringCapacityBytes: number, own: OwnRegions): MemoryBudget {
+  const bytesPerConnection = connectionBytes(ringCapacityBytes);
+  const ownBytes = own.poolBytes + own.stateBytes + own.historyBytes;
+  const maxBytes = memoryMaxBytes ?? ownBytes + Math.max(CONSUMERS_BYTES_DEFAULT, bytesPerConnection);
+  integer(maxBytes, "memoryMaxBytes", 0, Number.MAX_SAFE_INTEGER);
+  const memory = new MemoryBudget(maxBytes, own);
+  memory.assertFits(bytesPerConnection);
+  return memory;
 }
 
 /** @throws {TypeError} or {RangeError} for an option that is not what it must be. */
@@ -168,29 +276,38 @@ export function resolveSenderOptions(options: SenderOptions): ResolvedSenderOpti
   if ((ringCapacityBytes & (ringCapacityBytes - 1)) !== 0) {
     throw new RangeError(`ringCapacityBytes must be a power of two, ${ringCapacityBytes} is not`);
   }
-  const bytesPerConnection = connectionBytes(ringCapacityBytes);
-  const memoryMaxBytes = options.memoryMaxBytes ?? Math.max(MEMORY_MAX_DEFAULT, bytesPerConnection);
-  integer(memoryMaxBytes, "memoryMaxBytes", bytesPerConnection, Number.MAX_SAFE_INTEGER);
   const policies = options.policies ?? POLICIES_DEFAULT;
   for (const policy of policies) {
     if (OVERFLOW_POLICIES.includes(policy)) continue;
     throw new TypeError(`Each of policies must be one of ${OVERFLOW_POLICIES.join(", ")}, not ${policy}`);
   }
-  const { olderVersions = "count" } = options;
+  const state = options.state === undefined ? undefined : resolveState(options.state);
+  const { olderVersions = state === undefined ? "count" : "drop" } = options;
   if (!["publish", "count", "drop"].includes(olderVersions)) {
     throw new TypeError(`olderVersions must be "publish", "count" or "drop", not ${olderVersions}`);
   }
+  const takeover = options.takeover === true;
   const handshakeTimeoutMs = options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS;
   integer(handshakeTimeoutMs, "handshakeTimeoutMs", 1, 3_600_000);
-  const limits = { ringCapacityBytes, memoryMaxBytes, handshakeTimeoutMs };
+  const limits = { ringCapacityBytes, handshakeTimeoutMs };
+  const poolBytes = poolSize(options.poolBytes ?? POOL_BYTES);
+  const wanted = options.history ?? (takeover ? TAKEOVER_HISTORY : undefined);
+  const history = wanted === undefined ? undefined : resolveHistory(wanted);
+  const memory = budget(options.memoryMaxBytes, ringCapacityBytes, {
+    poolBytes,
+    stateBytes: state?.maxBytes ?? 0,
+    historyBytes: history?.bytes ?? 0,
+  });
   return {
     ...limits,
+    memory,
     path,
     consumersMax: integer(options.consumersMax ?? CONSUMERS_DEFAULT, "consumersMax", 1, CONNECTIONS_MAX),
     policies,
     queueMaxBytes: integer(options.queueMaxBytes ?? QUEUE_MAX_BYTES, "queueMaxBytes", 4096, 0x7fffffff),
     blockTimeoutMs: integer(options.blockTimeoutMs ?? BLOCK_TIMEOUT_MS, "blockTimeoutMs", 1, 0x7fffffff),
-    poolBytes: poolSize(options.poolBytes ?? POOL_BYTES),
+    stallTimeoutMs: integer(options.stallTimeoutMs ?? STALL_TIMEOUT_MS, "stallTimeoutMs", 1, 0x7fffffff),
+    poolBytes,
     poolThresholdBytes: integer(
       options.poolThresholdBytes ?? POOL_THRESHOLD_BYTES,
       "poolThresholdBytes",
@@ -198,12 +315,19 @@ export function resolveSenderOptions(options: SenderOptions): ResolvedSenderOpti
       0xffffffff,
     ),
     olderVersions,
+    state,
+    history,
+    takeover,
+    takeoverTimeoutMs: integer(options.takeoverTimeoutMs ?? TAKEOVER_TIMEOUT_MS, "takeoverTimeoutMs", 1, 3_600_000),
+    handover: options.handover !== false,
     trackedAccountsMax: integer(
       options.trackedAccountsMax ?? TRACKED_ACCOUNTS_MAX,
       "trackedAccountsMax",
       1,
       16 * 1024 * 1024,
     ),
+    demandDebounceMs: integer(options.demandDebounceMs ?? DEMAND_DEBOUNCE_MS, "demandDebounceMs", 0, 3_600_000),
+    stats: options.stats !== false,
     timings: options.timings === true,
     v9: options.v9 === false ? undefined : resolveV9(options.v9 ?? {}, limits),
     uids: (options.uids ?? []).map((uid) => integer(uid, "Each of uids", 0, 0xffffffff)),

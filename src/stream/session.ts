@@ -14,6 +14,8 @@ export interface KeyLists {
   readonly accounts: readonly ReadonlyUint8Array[];
   readonly owners: readonly ReadonlyUint8Array[];
   readonly transactions: boolean;
+  /** What the sender knows of these accounts comes first. */
+  readonly state: boolean;
 }
 
 /** An edit of one filter. */
@@ -25,6 +27,8 @@ export interface Edit extends KeyLists {
   readonly program: ReadonlyUint8Array;
   /** "replace": updates match by these keys only, so that none of them means no update. */
   readonly isKeyed: boolean;
+  /** "replace", with state: in all versions that the sender keeps. */
+  readonly versions?: boolean;
 }
 
 /** Who hears of what a session notices. */
@@ -51,6 +55,12 @@ export interface Session {
    * @throws {QlasterError} as `subscribe`; `V9_UNSUPPORTED`
    */
   edit(edit: Edit): Promise<SubscriptionAck>;
+  /**
+   * A resumed connection (`Grant.isResumed`) has its filters, and wants what it missed: nothing comes before it. Wire
+   * version 9, which resumes nothing, never answers with such a grant.
+   * @throws as `subscribe`
+   */
+  begin(): Promise<SubscriptionAck>;
   /** Resolves when the sender has answered. @throws as `subscribe` */
   ping(): Promise<void>;
   /** No question that waits will be answered. */

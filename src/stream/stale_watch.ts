@@ -5,7 +5,7 @@
  * @module
  */
 
-import { clearInterval, setInterval } from "node:timers";
+import { type Clock, HOST_CLOCK, type Timer } from "../native/clock.ts";
 import type { Freshness, StaleEvent } from "./consumer_options.ts";
 
 const LOOK_MS = 1000;
@@ -14,22 +14,33 @@ const LOOK_MS = 1000;
 export interface StaleWatchOptions {
   readonly seenSlot: () => number;
   readonly knownSlot: () => number;
+  /** Whether nobody can tell, such as while there is no sender: then it is stale. */
+  readonly isUnknown: () => boolean;
   readonly staleAfterSlots: number | undefined;
   readonly onStale: ((event: StaleEvent) => void) | undefined;
+  /** Default: the machine's. */
+  readonly clock?: Clock;
 }
 
 /** Judges one reading. */
 export class StaleWatch {
   readonly #options: StaleWatchOptions;
-  readonly #timer: ReturnType<typeof setInterval> | undefined;
+  #timer: Timer | undefined;
   /** What the sender knew when somebody looked for the first time; 0: nothing yet. */
   #firstKnown = 0;
   #isStale = false;
 
   constructor(options: StaleWatchOptions) {
     this.#options = options;
-    if (options.staleAfterSlots === undefined) return;
-    this.#timer = setInterval(() => void this.isStale, LOOK_MS).unref();
+    if (options.staleAfterSlots !== undefined) this.#lookLater();
+  }
+
+  #lookLater(): void {
+    this.#timer = (this.#options.clock ?? HOST_CLOCK).after(LOOK_MS, () => {
+      this.#lookLater();
+      void this.isStale;
+    });
+    this.#timer.unref();
   }
 
   get freshness(): Freshness {
@@ -47,7 +58,7 @@ export class StaleWatch {
     const { staleAfterSlots, onStale } = this.#options;
     if (staleAfterSlots === undefined) return false;
     const freshness = this.freshness;
-    const isStale = freshness.behind > staleAfterSlots;
+    const isStale = freshness.behind > staleAfterSlots || this.#options.isUnknown();
     if (isStale !== this.#isStale) {
       this.#isStale = isStale;
       // Not from within a getter: what it throws is nobody's who asks.
@@ -57,6 +68,6 @@ export class StaleWatch {
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    this.#timer?.clear();
   }
 }

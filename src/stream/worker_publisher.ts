@@ -58,6 +58,10 @@ class WorkerOutlet extends Outlet {
   protected override onEvents(): void {
     this.#onEvents();
   }
+
+  protected override onWork(): void {
+    this.#onEvents();
+  }
 }
 
 class WorkerPublisher extends Publisher {
@@ -134,6 +138,7 @@ class WorkerPublisher extends Publisher {
   override close(): Promise<void> {
     if (this.isClosed) return Promise.resolve();
     this.outlet.commit();
+    this.outlet.dropStaged(); // a feed's, for which there is no room
     this.isClosed = true;
     this.closing.abort();
     Atomics.notify(this.#signals, Signal.room); // for our own `drained`; others look once too often

@@ -12,7 +12,7 @@ import process from "node:process";
 import { LINK_DESCRIPTORS_MAX, Status, V9_READY_SHM_BYTES_MAX } from "../native/abi.generated.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { errorFromStatus, isQlasterError, QlasterError } from "../errors.ts";
-import { type Attempt, lateError, type Socket } from "../stream/dial.ts";
+import { type Attempt, lateError, pause, type Socket } from "../stream/dial.ts";
 import type { Link } from "../stream/link.ts";
 import { decodeServer, encodeSubscribe, type ReadyShm, type ServerMessage, type SlotToken } from "./messages.ts";
 
@@ -84,10 +84,12 @@ async function open(
   const ring = join(native, ready.path, watch === undefined ? wakeFd : -1, link.peer.uid, attempt.action);
   opened.defer(() => void native.close(ring));
   watch ??= await relaySignals(native, ring, onWake);
+  if (!attempt.isRef) watch.unref();
 
   const fd = native.linkFd(handle);
   if (fd < 0) throw errorFromStatus(fd, "Cannot duplicate a link");
   const stream = await native.stream(fd, (bytes) => handler.onBytes(bytes), () => handler.onClose());
+  if (!attempt.isRef) stream.unref();
   const replay = () => {
     for (const bytes of early) handler.onBytes(bytes);
     if (isClosedEarly) handler.onClose();
@@ -125,7 +127,7 @@ async function firstAnswer(
       const status = native.linkReceive(handle, room, room.length, received, wakeFd < 0 ? 1 : 0);
       if (status === Status.wouldBlock) {
         if (isLate) throw lateError(attempt);
-        await pause(delayMs, signal);
+        await pause(delayMs, attempt);
         delayMs = Math.min(DELAY_MS_MAX, 2 * delayMs);
         continue;
       }
@@ -196,16 +198,4 @@ async function relaySignals(native: Native, ring: number, onWake: () => void): P
   }
   // The other end closes with the ring, which is ours.
   return await native.watch(pair[0]!, onWake, () => {});
-}
-
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done() {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
-      resolve();
-    }
-    signal?.addEventListener("abort", done, { once: true });
-  });
 }

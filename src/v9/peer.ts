@@ -12,6 +12,7 @@ import { clearTimeout, setImmediate, setTimeout } from "node:timers";
 import type { Native, Watch } from "../native/native.ts";
 import { isQlasterError } from "../errors.ts";
 import type { Link, LinkPeer } from "../stream/link.ts";
+import { onceHeard } from "../stream/turns.ts";
 import type { EndReason, SlotToken } from "../types.ts";
 import type { SubscribeRequest } from "../wire/messages.ts";
 import type { HalfReader, HalfSent } from "./half_sent.ts";
@@ -214,8 +215,8 @@ export class V9Peer implements HalfReader {
     const isMidway = this.#cutter.pending > 0 && this.slots.size === 0;
     if (isNew || !isMidway) this.#stopDeadline();
     if (!isMidway || this.#deadline !== undefined) return;
-    // Two turns more: time in which our own loop stood still does not count against the peer.
-    const onTime = () => setImmediate(() => setImmediate(() => this.#onLate(timer)));
+    // Time in which our own loop stood still does not count against the peer.
+    const onTime = () => onceHeard(() => this.#onLate(timer));
     const timer = this.#deadline = setTimeout(onTime, this.#timeoutMs).unref();
   }
 

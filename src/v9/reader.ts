@@ -47,6 +47,7 @@ export class V9Reader extends RingReader {
     let views!: V9Views;
     super(native, ring, capacityBytes, {
       memoryBytes: native.v9RingSize(ring),
+      poolBytes: 0,
       createViews: (memory) => views = new V9Views(memory),
     });
     this.#views = views;
@@ -100,6 +101,11 @@ export class V9Reader extends RingReader {
   get publishedBytes(): number {
     this.#look();
     return this.#publication;
+  }
+
+  /** Bytes, as the `sequence` of a view. */
+  override get lastSequence(): number {
+    return this.#views.position;
   }
 
   override get undecodable(): number {

@@ -61,7 +61,6 @@ export interface V9ServerOptions {
   readonly sharedTokens: boolean;
   readonly slotStatuses: ReadonlySet<SlotStatus>;
   readonly ringCapacityBytes: number;
-  readonly memoryMaxBytes: number;
   readonly handshakeTimeoutMs: number;
 }
 
@@ -77,8 +76,8 @@ interface CreatedRing {
 /** What the server asks and tells its sender. */
 export interface V9ServerEvents {
   nextId(): number;
-  /** Bytes of shared memory that all consumers take. */
-  memoryBytes(): number;
+  /** Why there is no memory for a ring of that many bytes; undefined if there is. */
+  refusalOfMemory(bytes: number): string | undefined;
   /** A slot that is to get frames from here on, though its consumer does not know of it yet. */
   onOpen(slot: V9Slot): void;
   /** Adds to a slot's filter. Throws if there are too many keys. */
@@ -187,15 +186,12 @@ export class V9Server implements V9PeerEvents {
   }
 
   open(peer: V9Peer, isClaimed: boolean): OpenedSlot | string {
-    const { ringCapacityBytes: capacityBytes, memoryMaxBytes, slotStatuses, sharedTokens: isShared } = this.#options;
+    const { ringCapacityBytes: capacityBytes, slotStatuses, sharedTokens: isShared } = this.#options;
     this.#lastGeneration++; // counts attempts, as the original's does
     const slotIndex = this.#freeIndex();
     if (slotIndex === undefined) return `all ${this.#slots.length} slots are taken (option v9.slotsMax)`;
-    const bytes = this.#events.memoryBytes() + slotBytes(capacityBytes);
-    if (bytes > memoryMaxBytes) {
-      return `with it consumers would need ${bytes} bytes, the limit is ${memoryMaxBytes} ` +
-        `(options memoryMaxBytes, ringCapacityBytes)`;
-    }
+    const noMemory = this.#events.refusalOfMemory(slotBytes(capacityBytes));
+    if (noMemory !== undefined) return noMemory;
     const { ring, path, wakeFd, generation } = this.#createRing(peer, slotIndex);
     this.#lastGeneration = generation;
     const slot = new V9Slot(this.#native, {
@@ -216,7 +212,12 @@ export class V9Server implements V9PeerEvents {
     this.#slotCount++;
     peer.slots.add(slot);
     this.#startSweep();
-    this.#events.onOpen(slot);
+    try {
+      this.#events.onOpen(slot);
+    } catch (error) {
+      this.#native.fdClose(wakeFd); // the slot ends with its peer
+      throw error;
+    }
     return { slot, path, wakeFd };
   }
 
@@ -365,9 +366,11 @@ export class V9Server implements V9PeerEvents {
   /** Ends all slots and connections. */
   close(): void {
     this.#isClosed = true;
-    // Sentinels, then the socket's end soon behind: that is how a consumer of ours knows an end in order.
-    for (const slot of this.#slots) slot?.finish();
+    // A sentinel, then the socket's end soon behind: that is how a consumer of ours knows an end in order. With shared tokens
+    // nobody knows whose socket tells whom.
+    if (this.#options.sharedTokens) { for (const slot of this.#slots) slot?.finish(); }
     for (const peer of [...this.#peers]) {
+      for (const slot of peer.slots) slot.finish();
       peer.close("sender-closed", peer.wasGranted ? undefined : CLOSING);
     }
     this.#stopSweep();

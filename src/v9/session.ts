@@ -9,12 +9,13 @@
  * @module
  */
 
-import { clearInterval, clearTimeout, setImmediate, setInterval, setTimeout } from "node:timers";
+import { clearInterval, clearTimeout, setInterval, setTimeout } from "node:timers";
 import { V9_LIST_KEYS_MAX, V9_READY_SHM_BYTES_MAX } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { QlasterError } from "../errors.ts";
 import { Requests } from "../stream/requests.ts";
 import type { Edit, KeyLists, Session, SessionHost } from "../stream/session.ts";
+import { onceHeard } from "../stream/turns.ts";
 import type { EndReason, SubscriptionAck } from "../types.ts";
 import type { GrantedV9 } from "./bootstrap.ts";
 import { decodeServer, encodePing, encodeSubscribe, FrameCutter, type SlotToken } from "./messages.ts";
@@ -118,7 +119,8 @@ export class V9Session implements Session {
   }
 
   async subscribe(request: KeyLists): Promise<SubscriptionAck> {
-    const { accounts, owners } = request;
+    const { accounts, owners, state } = request;
+    if (state) throw new QlasterError("V9_UNSUPPORTED", `Cannot ask for state at "${this.#path}"`);
     const count = Math.max(1, Math.ceil(Math.max(accounts.length, owners.length) / V9_LIST_KEYS_MAX));
     // Long lists go in several messages; the answer to the last one stands for all.
     const answers = Array.from({ length: count }, (_, i) => {
@@ -128,6 +130,7 @@ export class V9Session implements Session {
         accounts: accounts.slice(from, to),
         owners: owners.slice(from, to),
         transactions: isLast && request.transactions,
+        state,
       });
     });
     return (await Promise.all(answers)).at(-1)!.ack;
@@ -139,9 +142,14 @@ export class V9Session implements Session {
     return Promise.reject(new QlasterError("V9_UNSUPPORTED", `Cannot ${what} at "${this.#path}"`));
   }
 
+  /** Nothing was resumed. */
+  begin(): Promise<SubscriptionAck> {
+    return this.subscribe({ accounts: [], owners: [], transactions: false, state: false });
+  }
+
   /** The protocol's own ping has no answer; a subscription to nothing has. */
   async ping(): Promise<void> {
-    await this.#ask(false, { accounts: [], owners: [], transactions: false });
+    await this.#ask(false, { accounts: [], owners: [], transactions: false, state: false });
   }
 
   #ask(isEdit: boolean, lists: KeyLists): Promise<Answer> {
@@ -229,9 +237,9 @@ export class V9Session implements Session {
     let resolve!: () => void;
     const known = new Promise<void>((done) => resolve = done);
     this.#verdict = { reason: this.#evictionReason(), known, resolve };
-    // Not unref'd: a process that does nothing but wait for this has to learn of it. Two turns of the event loop, so that
-    // a close that is due is heard first, even if our own loop stood still.
-    setTimeout(() => setImmediate(() => setImmediate(() => this.#end(this.#verdict!.reason))), VERDICT_MS);
+    // Not unref'd: a process that does nothing but wait for this has to learn of it. A close that is due is heard first, even
+    // if our own loop stood still.
+    setTimeout(() => onceHeard(() => this.#end(this.#verdict!.reason)), VERDICT_MS);
   }
 
   /**

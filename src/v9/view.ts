@@ -8,21 +8,33 @@
  * @module
  */
 
-import { ADDRESS_SIZE, FrameKind, SIGNATURE_SIZE, V9Account, V9Slot, V9Transaction } from "../native/abi.generated.ts";
+import {
+  ADDRESS_SIZE,
+  FRAME_FLAG_SIGNATURE,
+  FrameHeader,
+  FrameKind,
+  SIGNATURE_SIZE,
+  V9Account,
+  V9Slot,
+  V9Transaction,
+} from "../native/abi.generated.ts";
+import { FrameEncoder } from "../wire/encoder.ts";
 import {
   type AccountCopy,
+  type AccountPlace,
   AccountView,
   frameKind,
   frameSize,
   type FrameViews,
+  NO_ADDRESSES,
   type RingMemory,
+  type RingView,
   slotOffsets,
   SlotView,
   type TransactionCopy,
   TransactionView,
-  type UpdateView,
 } from "../stream/view.ts";
-import type { ReadonlyUint8Array, SlotStatus } from "../types.ts";
+import type { LoadedAddresses, ReadonlyUint8Array, SlotStatus } from "../types.ts";
 
 /** The same place in all three kinds of frames. */
 const CREATED_NS = V9Slot.createdNs;
@@ -31,6 +43,13 @@ const SLOT_OFFSETS = slotOffsets({
   [FrameKind.transaction]: V9Transaction.slot,
   [FrameKind.slot]: V9Slot.slot,
 });
+
+const encoder = new FrameEncoder();
+
+function accountFrame(copy: AccountCopy): FrameEncoder {
+  encoder.account(copy);
+  return encoder;
+}
 
 /** There are subscriptions, and no other filters. */
 const SUBSCRIBED = 1n;
@@ -80,6 +99,27 @@ class V9AccountView extends AccountView {
     return SUBSCRIBED_NAMES;
   }
 
+  /**
+   * As a native frame, which is made for it.
+   * @internal
+   */
+  override locate(place: AccountPlace): void {
+    const { head, headLength, tail } = accountFrame(this.copy());
+    const bytes = new Uint8Array(Math.ceil((headLength + tail.length) / 8) * 8);
+    bytes.set(head.subarray(0, headLength));
+    bytes.set(tail, headLength);
+    const data = new DataView(bytes.buffer);
+    data.setBigUint64(FrameHeader.publishNs, this.publishNs, true);
+    data.setBigUint64(FrameHeader.filterMask, SUBSCRIBED, true);
+    place.memory = { bytes, data, filters: this.memory.filters, clockUs: this.memory.clockUs };
+    place.at = 0;
+    place.flags = this.flags & ~FRAME_FLAG_SIGNATURE;
+    place.dataAt = headLength;
+    place.dataLength = tail.length;
+    place.signatureAt = 0;
+    place.signatureLength = 0;
+  }
+
   override get pubkey(): ReadonlyUint8Array {
     return this.span(this.at + V9Account.pubkey, ADDRESS_SIZE);
   }
@@ -124,6 +164,8 @@ class V9AccountView extends AccountView {
       signature: undefined,
       sourceEpoch: 0,
       fullLength: this.dataLength,
+      isState: false,
+      isRestored: false,
       filters: SUBSCRIBED_NAMES,
       data: this.data.slice(),
     };
@@ -176,6 +218,9 @@ class V9TransactionView extends TransactionView {
   override get signature(): ReadonlyUint8Array {
     return this.span(this.at + V9Transaction.signature, SIGNATURE_SIZE);
   }
+  override get loadedAddresses(): LoadedAddresses<ReadonlyUint8Array> {
+    return NO_ADDRESSES;
+  }
 
   override copy(): TransactionCopy {
     return {
@@ -190,6 +235,7 @@ class V9TransactionView extends TransactionView {
       signature: this.copySpan(this.at + V9Transaction.signature, SIGNATURE_SIZE),
       message: this.message.slice(),
       meta: undefined,
+      loadedAddresses: NO_ADDRESSES,
     };
   }
 }
@@ -257,6 +303,7 @@ class V9SlotView extends SlotView {
 /** One view of each kind, bound to a record at a time. */
 export class V9Views implements FrameViews {
   readonly publishOffset: number = CREATED_NS;
+  readonly sequenceOffset: number = -1;
   readonly slotOffsets: Int32Array = SLOT_OFFSETS;
   readonly #memory: V9Memory;
   readonly #account: V9AccountView;
@@ -271,18 +318,21 @@ export class V9Views implements FrameViews {
   }
 
   /** Bytes of the ring before the next record. */
+  get position(): number {
+    return this.#memory.position;
+  }
   set position(value: number) {
     this.#memory.position = value;
   }
 
-  at(records: Uint32Array, index: number): UpdateView | undefined {
+  at(records: Uint32Array, index: number): RingView | undefined {
     this.#memory.position += frameSize(records, index);
     const view = this.#of(frameKind(records, index));
     view?.bind(records, index);
     return view;
   }
 
-  #of(kind: number): UpdateView | undefined {
+  #of(kind: number): RingView | undefined {
     switch (kind) {
       case FrameKind.account:
         return this.#account;

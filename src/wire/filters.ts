@@ -98,7 +98,8 @@ export interface AccountFilter {
 
 /**
  * Which transactions are wanted. All conditions that are given must hold; without any, every transaction matches. The
- * keys of a transaction are those that its message names itself: those that it loads from lookup tables are not known.
+ * keys of a transaction are those that its message names itself, and those that it loaded from lookup tables, as far as the
+ * sender's source gives them (`loadedAddresses`).
  */
 export interface TransactionFilter {
   /** Whether it is a vote. */
@@ -123,9 +124,28 @@ export interface SlotFilter {
 
 /** One filter: of one kind, since it is one bit in the mask of the frames it matches. `true` takes all of that kind. */
 export type NamedFilter =
-  | { readonly accounts: AccountFilter | true; readonly transactions?: undefined; readonly slots?: undefined }
-  | { readonly transactions: TransactionFilter | true; readonly accounts?: undefined; readonly slots?: undefined }
-  | { readonly slots: SlotFilter | true; readonly accounts?: undefined; readonly transactions?: undefined };
+  | {
+    readonly accounts: AccountFilter | true;
+    readonly transactions?: undefined;
+    readonly slots?: undefined;
+    /**
+     * Send what you have of what it matches first, as for `subscribe`; what `onlyChanged` would leave out comes as well.
+     * Default false.
+     */
+    readonly state?: boolean;
+  }
+  | {
+    readonly transactions: TransactionFilter | true;
+    readonly accounts?: undefined;
+    readonly slots?: undefined;
+    readonly state?: undefined;
+  }
+  | {
+    readonly slots: SlotFilter | true;
+    readonly accounts?: undefined;
+    readonly transactions?: undefined;
+    readonly state?: undefined;
+  };
 
 /** What the sender's engine needs to know of one filter. */
 export interface EncodedFilter {
@@ -141,6 +161,8 @@ export interface EncodedFilter {
   readonly indexTransactionKeys: readonly Uint8Array[];
   /** The other conditions. */
   readonly program: Uint8Array;
+  /** What the sender knows of what it matches comes first. */
+  readonly state: boolean;
 }
 
 const U64_MAX = (1n << 64n) - 1n;
@@ -177,7 +199,8 @@ const TRANSACTION_CONDITIONS = [
  */
 export function encodeFilter(filter: NamedFilter, name: string): EncodedFilter {
   const where = `Filter "${name}"`;
-  assertObject(filter, where, KINDS);
+  assertObject(filter, where, [...KINDS, "state"]);
+  const state = boolean(filter.state, `${where}: state`) === true;
   const given = KINDS.filter((kind) => filter[kind] !== undefined);
   if (given.length !== 1) {
     throw new TypeError(`${where} must have one of ${KINDS.join(", ")}, it has ${given.join(" and ") || "none"}`);
@@ -185,12 +208,14 @@ export function encodeFilter(filter: NamedFilter, name: string): EncodedFilter {
   const kind = given[0]!;
   const conditions = filter[kind] === true ? {} : filter[kind];
   const at = `${where}: ${kind}`;
-  if (kind === "accounts") return encodeAccounts(conditions as AccountFilter, at);
-  if (kind === "transactions") return encodeTransactions(conditions as TransactionFilter, at);
-  return encodeSlots(conditions as SlotFilter, at);
+  if (kind === "accounts") return { ...encodeAccounts(conditions as AccountFilter, at), state };
+  if (state) throw new TypeError(`${where}: state is of accounts, not of ${kind}`);
+  return kind === "transactions"
+    ? { ...encodeTransactions(conditions as TransactionFilter, at), state }
+    : { ...encodeSlots(conditions as SlotFilter, at), state };
 }
 
-function encodeAccounts(filter: AccountFilter, at: string): EncodedFilter {
+function encodeAccounts(filter: AccountFilter, at: string): Omit<EncodedFilter, "state"> {
   assertObject(filter, at, ACCOUNT_CONDITIONS);
   const accounts = filter.accounts === undefined ? undefined : keysOf(filter.accounts, `${at}.accounts`);
   const owners = filter.owners === undefined ? undefined : keysOf(filter.owners, `${at}.owners`);
@@ -281,7 +306,7 @@ function encodeSlices(program: ProgramWriter, given: DataSlice | readonly DataSl
   });
 }
 
-function encodeTransactions(filter: TransactionFilter, at: string): EncodedFilter {
+function encodeTransactions(filter: TransactionFilter, at: string): Omit<EncodedFilter, "state"> {
   assertObject(filter, at, TRANSACTION_CONDITIONS);
   const program = new ProgramWriter(FilterKind.transactions);
   program.flag(FilterOpcode.vote, boolean(filter.vote, `${at}.vote`));
@@ -317,7 +342,7 @@ function encodeTransactions(filter: TransactionFilter, at: string): EncodedFilte
   };
 }
 
-function encodeSlots(filter: SlotFilter, at: string): EncodedFilter {
+function encodeSlots(filter: SlotFilter, at: string): Omit<EncodedFilter, "state"> {
   assertObject(filter, at, ["statuses"]);
   const program = new ProgramWriter(FilterKind.slots);
   if (filter.statuses !== undefined) {

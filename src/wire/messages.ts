@@ -9,6 +9,9 @@
 import {
   AckBody,
   ADDRESS_SIZE,
+  FILTER_FLAG_MORE,
+  FILTER_FLAG_STATE,
+  FILTER_FLAG_VERSIONS,
   FILTER_PROGRAM_BYTES_MAX,
   FilterBody,
   FilterCondition,
@@ -17,7 +20,11 @@ import {
   FilterOpcode,
   FilterProgram,
   FILTERS_PER_CONSUMER_MAX,
+  GRANT_HAS_HISTORY,
+  GRANT_HAS_STATE,
+  GRANT_HAS_TAKEOVER,
   GrantBody,
+  HandoverBody,
   HelloBody,
   LAYOUT_VERSION,
   LINK_BODY_BYTES_MAX,
@@ -46,12 +53,22 @@ export interface Policies {
   readonly transactionPolicy: OverflowPolicy;
 }
 
+/** Where a consumer was when it lost its connection. */
+export interface ResumePoint {
+  /** 16 bytes: whose order of updates it is. */
+  readonly senderId: Uint8Array;
+  /** The sequence that it has handled last, and everything before it. */
+  readonly after: bigint;
+}
+
 export interface Hello extends Policies {
   readonly versionMin: number;
   readonly versionMax: number;
   readonly name: string;
   /** Most bytes that may wait at the sender; 0: as it likes. */
   readonly backlogBytes: number;
+  /** From where it wants to go on; undefined: it is new. */
+  readonly resume: ResumePoint | undefined;
 }
 
 export interface Grant extends Policies {
@@ -62,12 +79,35 @@ export interface Grant extends Policies {
   readonly senderId: Uint8Array;
   /** Of the pool, whose descriptor is the fourth; 0: there is none, and three descriptors. */
   readonly poolBytes: number;
+  /** Sequence of the sender's newest update. */
+  readonly sequence: bigint;
+  /** Who has handled this sequence, or a greater one, can be resumed; undefined: nobody can. */
+  readonly historyFrom: bigint | undefined;
+  /** It keeps state, keeps history, lets another sender take its path over. */
+  readonly hasState: boolean;
+  readonly hasHistory: boolean;
+  readonly hasTakeover: boolean;
+  /** The connection gets nothing until it says `start`, and then what came after its resume point. */
+  readonly isResumed: boolean;
+}
+
+/** What an old sender leaves to a new one. */
+export interface Handover {
+  /** Its last one. */
+  readonly sequence: bigint;
+  readonly newestSlot: bigint;
+  /** Accounts that it, and those before it, had forgotten for want of memory. */
+  readonly evicted: bigint;
 }
 
 export interface SubscribeRequest {
   readonly accounts: readonly ReadonlyUint8Array[];
   readonly owners: readonly ReadonlyUint8Array[];
   readonly transactions: boolean;
+  /** What the sender knows of these comes first. */
+  readonly state?: boolean;
+  /** More of the same request follow. */
+  readonly hasMore?: boolean;
 }
 
 /** What an edit does to one filter. */
@@ -85,6 +125,10 @@ export interface FilterEdit {
   readonly accounts: readonly ReadonlyUint8Array[];
   readonly owners: readonly ReadonlyUint8Array[];
   readonly program: ReadonlyUint8Array;
+  /** What the sender knows of these keys ("add"), or of what the filter matches ("replace"), comes first. */
+  readonly state?: boolean;
+  /** With `state`: all versions that it keeps, and what it knows of forks, for who takes over. */
+  readonly versions?: boolean;
 }
 
 /** A filter message as it came. Its keys stay in `body`, which is for the engine: see `filterKeys`. */
@@ -93,6 +137,8 @@ export interface FilterRequest {
   readonly bit: number;
   readonly transactions: boolean;
   readonly isLast: boolean;
+  readonly state: boolean;
+  readonly versions: boolean;
   readonly accountCount: number;
   readonly ownerCount: number;
   /** A `FilterKind` by the program's own word; 0: there is no program. */
@@ -127,6 +173,8 @@ export function filterKeysMax(programLength: number): number {
 const NO_POLICIES: Policies = { policy: "disconnect", transactionPolicy: "disconnect" };
 const OPERATIONS = Object.entries(FilterOp) as [FilterOperation, number][];
 const ALL_STATUSES = 0xffffffff;
+const SENDER_ID_SIZE = 16;
+const U64_MAX = (1n << 64n) - 1n;
 
 function frame(kind: number, requestId: number, bodyLength: number): { bytes: Uint8Array; body: DataView } {
   const bytes = new Uint8Array(LinkHeader.size + bodyLength);
@@ -192,7 +240,7 @@ function policyOf(number: number, name: string): OverflowPolicy {
 
 export function encodeHello(
   name: string,
-  wishes: Policies & { readonly backlogBytes?: number } = NO_POLICIES,
+  wishes: Policies & { readonly backlogBytes?: number; readonly resume?: ResumePoint | undefined } = NO_POLICIES,
 ): Uint8Array {
   const label = utf8.encode(name);
   if (label.length > NAME_BYTES_MAX) {
@@ -205,6 +253,10 @@ export function encodeHello(
   body.setUint16(HelloBody.policy, policyNumber(wishes.policy), true);
   body.setUint16(HelloBody.transactionPolicy, policyNumber(wishes.transactionPolicy), true);
   body.setUint32(HelloBody.backlogBytes, wishes.backlogBytes ?? 0, true);
+  if (wishes.resume !== undefined) {
+    body.setBigUint64(HelloBody.resumeAfter, wishes.resume.after, true);
+    bytes.set(wishes.resume.senderId, LinkHeader.size + HelloBody.resumeSenderId);
+  }
   bytes.set(label, LinkHeader.size + HelloBody.size);
   return bytes;
 }
@@ -221,11 +273,23 @@ export function decodeHello(message: Message): Hello {
     policy: policyOf(body.getUint16(HelloBody.policy, true), "hello"),
     transactionPolicy: policyOf(body.getUint16(HelloBody.transactionPolicy, true), "hello"),
     backlogBytes: body.getUint32(HelloBody.backlogBytes, true),
+    resume: resumePointOf(message, body),
   };
 }
 
-/** @param grant Without policies and a pool: those that a consumer has who asks for nothing. */
-export function encodeGrant(grant: Omit<Grant, keyof Policies | "poolBytes"> & Partial<Grant>): Uint8Array {
+/** An id of zeros is none. */
+function resumePointOf(message: Message, body: DataView): ResumePoint | undefined {
+  const senderId = message.body.slice(HelloBody.resumeSenderId, HelloBody.resumeSenderId + SENDER_ID_SIZE);
+  if (senderId.every((byte) => byte === 0)) return undefined;
+  return { senderId, after: body.getBigUint64(HelloBody.resumeAfter, true) };
+}
+
+/** What every grant has; the rest is what a consumer has who asks for nothing, of a sender that keeps nothing. */
+export type GrantFields =
+  & Pick<Grant, "version" | "reservedBytes" | "capacityBytes" | "connectionId" | "senderId">
+  & Partial<Grant>;
+
+export function encodeGrant(grant: GrantFields): Uint8Array {
   const { bytes, body } = frame(LinkKind.grant, 0, GrantBody.size);
   body.setUint16(GrantBody.version, grant.version, true);
   body.setUint32(GrantBody.reservedBytes, grant.reservedBytes, true);
@@ -239,21 +303,37 @@ export function encodeGrant(grant: Omit<Grant, keyof Policies | "poolBytes"> & P
     true,
   );
   bytes.set(grant.senderId, LinkHeader.size + GrantBody.senderId);
+  body.setBigUint64(GrantBody.sequence, grant.sequence ?? 0n, true);
+  body.setBigUint64(GrantBody.historyFrom, grant.historyFrom ?? U64_MAX, true);
+  const features = (grant.hasState === true ? GRANT_HAS_STATE : 0) |
+    (grant.hasHistory === true ? GRANT_HAS_HISTORY : 0) | (grant.hasTakeover === true ? GRANT_HAS_TAKEOVER : 0);
+  body.setUint32(GrantBody.features, features, true);
+  body.setUint32(GrantBody.isResumed, grant.isResumed === true ? 1 : 0, true);
   return bytes;
 }
 
 export function decodeGrant(message: Message): Grant {
   const body = bodyView(message, GrantBody.size, "grant");
   assertLength(message, GrantBody.size, "grant");
+  const historyFrom = body.getBigUint64(GrantBody.historyFrom, true);
+  const features = body.getUint32(GrantBody.features, true);
+  const isResumed = body.getUint32(GrantBody.isResumed, true);
+  if (isResumed > 1) throw protocolError(`a grant with ${isResumed} for whether it is resumed`);
   return {
     version: body.getUint16(GrantBody.version, true),
     reservedBytes: body.getUint32(GrantBody.reservedBytes, true),
     capacityBytes: Number(body.getBigUint64(GrantBody.capacityBytes, true)),
     connectionId: Number(body.getBigUint64(GrantBody.connectionId, true)),
-    senderId: message.body.slice(GrantBody.senderId, GrantBody.senderId + 16),
+    senderId: message.body.slice(GrantBody.senderId, GrantBody.senderId + SENDER_ID_SIZE),
     poolBytes: body.getUint32(GrantBody.poolBytes, true),
     policy: policyOf(body.getUint16(GrantBody.policy, true), "grant"),
     transactionPolicy: policyOf(body.getUint16(GrantBody.transactionPolicy, true), "grant"),
+    sequence: body.getBigUint64(GrantBody.sequence, true),
+    historyFrom: historyFrom === U64_MAX ? undefined : historyFrom,
+    hasState: (features & GRANT_HAS_STATE) !== 0,
+    hasHistory: (features & GRANT_HAS_HISTORY) !== 0,
+    hasTakeover: (features & GRANT_HAS_TAKEOVER) !== 0,
+    isResumed: isResumed === 1,
   };
 }
 
@@ -263,6 +343,8 @@ export function encodeSubscribe(requestId: number, request: SubscribeRequest): U
   body.setUint32(SubscribeBody.accountCount, request.accounts.length, true);
   body.setUint32(SubscribeBody.ownerCount, request.owners.length, true);
   body.setUint32(SubscribeBody.transactions, request.transactions ? 1 : 0, true);
+  const flags = (request.state === true ? FILTER_FLAG_STATE : 0) | (request.hasMore === true ? FILTER_FLAG_MORE : 0);
+  body.setUint32(SubscribeBody.flags, flags, true);
   keys.forEach((key, i) => bytes.set(key as Uint8Array, LinkHeader.size + SubscribeBody.size + ADDRESS_SIZE * i));
   return bytes;
 }
@@ -273,6 +355,10 @@ export function decodeSubscribe(message: Message): SubscribeRequest {
   const ownerCount = body.getUint32(SubscribeBody.ownerCount, true);
   const transactions = body.getUint32(SubscribeBody.transactions, true);
   if (transactions > 1) throw protocolError(`a subscribe with ${transactions} for transactions`);
+  const flags = body.getUint32(SubscribeBody.flags, true);
+  if ((flags & ~(FILTER_FLAG_STATE | FILTER_FLAG_MORE)) !== 0) {
+    throw protocolError(`a subscribe with ${flags} for flags`);
+  }
   assertLength(message, SubscribeBody.size + ADDRESS_SIZE * (accountCount + ownerCount), "subscribe");
   const key = (i: number) => {
     const at = SubscribeBody.size + ADDRESS_SIZE * i;
@@ -282,6 +368,8 @@ export function decodeSubscribe(message: Message): SubscribeRequest {
     accounts: Array.from({ length: accountCount }, (_, i) => key(i)),
     owners: Array.from({ length: ownerCount }, (_, i) => key(accountCount + i)),
     transactions: transactions === 1,
+    state: (flags & FILTER_FLAG_STATE) !== 0,
+    hasMore: (flags & FILTER_FLAG_MORE) !== 0,
   };
 }
 
@@ -296,6 +384,8 @@ export function encodeFilterEdit(requestId: number, edit: FilterEdit): Uint8Arra
   body.setUint32(FilterBody.accountCount, edit.accounts.length, true);
   body.setUint32(FilterBody.ownerCount, edit.owners.length, true);
   body.setUint32(FilterBody.programLength, edit.program.length, true);
+  const flags = (edit.state === true ? FILTER_FLAG_STATE : 0) | (edit.versions === true ? FILTER_FLAG_VERSIONS : 0);
+  body.setUint32(FilterBody.flags, flags, true);
   keys.forEach((key, i) => bytes.set(key as Uint8Array, LinkHeader.size + FilterBody.size + ADDRESS_SIZE * i));
   bytes.set(edit.program as Uint8Array, LinkHeader.size + programAt);
   return bytes;
@@ -312,6 +402,14 @@ export function decodeFilterEdit(message: Message): FilterRequest {
   if (transactions > 1) throw protocolError(`a filter with ${transactions} for transactions`);
   const isLast = view.getUint8(FilterBody.isLast);
   if (isLast > 1) throw protocolError(`a filter with ${isLast} for whether it is the last`);
+  const flags = view.getUint32(FilterBody.flags, true);
+  if ((flags & ~(FILTER_FLAG_STATE | FILTER_FLAG_VERSIONS)) !== 0) {
+    throw protocolError(`a filter with ${flags} for flags`);
+  }
+  const state = (flags & FILTER_FLAG_STATE) !== 0;
+  const versions = (flags & FILTER_FLAG_VERSIONS) !== 0;
+  if (versions && !state) throw protocolError("versions of accounts whose state is not asked for");
+  if (state && op !== "add" && op !== "replace") throw protocolError(`state of something that is to ${op}`);
   const accountCount = view.getUint32(FilterBody.accountCount, true);
   const ownerCount = view.getUint32(FilterBody.ownerCount, true);
   const programLength = view.getUint32(FilterBody.programLength, true);
@@ -326,6 +424,8 @@ export function decodeFilterEdit(message: Message): FilterRequest {
     bit,
     transactions: transactions === 1,
     isLast: isLast === 1,
+    state,
+    versions,
     accountCount,
     ownerCount,
     programKind: programLength < FilterProgram.size ? 0 : program.getUint16(FilterProgram.kind, true),
@@ -389,7 +489,25 @@ export function decodeRefusal(message: Message): Refusal {
   return { status: body.getInt32(RefuseBody.status, true), text: text.decode(message.body.subarray(RefuseBody.size)) };
 }
 
-/** A ping, pong: an empty body. */
+export function encodeHandover(requestId: number, { sequence, newestSlot, evicted }: Handover): Uint8Array {
+  const { bytes, body } = frame(LinkKind.handover, requestId, HandoverBody.size);
+  body.setBigUint64(HandoverBody.sequence, sequence, true);
+  body.setBigUint64(HandoverBody.newestSlot, newestSlot, true);
+  body.setBigUint64(HandoverBody.evicted, evicted, true);
+  return bytes;
+}
+
+export function decodeHandover(message: Message): Handover {
+  const body = bodyView(message, HandoverBody.size, "handover");
+  assertLength(message, HandoverBody.size, "handover");
+  return {
+    sequence: body.getBigUint64(HandoverBody.sequence, true),
+    newestSlot: body.getBigUint64(HandoverBody.newestSlot, true),
+    evicted: body.getBigUint64(HandoverBody.evicted, true),
+  };
+}
+
+/** A ping, pong, start, takeover: an empty body. */
 export function encodeEmpty(kind: number, requestId: number): Uint8Array {
   return frame(kind, requestId, 0).bytes;
 }

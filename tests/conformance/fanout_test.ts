@@ -10,6 +10,8 @@ import { load } from "../../mod.ts";
 import { guarded, type Held } from "../support/guarded.ts";
 import { accountUpdate, slotUpdate } from "../unit/support/updates.ts";
 import {
+  DemandHead,
+  DemandRecord,
   EndReason,
   FanoutConsumer,
   FanoutConsumerInfo,
@@ -19,6 +21,8 @@ import {
   FilterOp,
   POOL_BYTES_MIN,
   RESERVED_BYTES_MIN,
+  StatBeat,
+  StatIdentity,
   Status,
   SYMBOLS,
 } from "../../src/native/abi.generated.ts";
@@ -136,7 +140,7 @@ guarded("Native.fanoutPublish() gives an update to who asked for it, and says to
   assert.equal(library.fanoutMark(fanout, id, mark, mark.length), 0);
   assert.equal(library.fanoutCommit(fanout), 0);
   assert.equal(library.fanoutFlush(fanout, id), 1, "nothing waits");
-  assert.equal(library.fanoutSweep(fanout), 1, "nothing is left to do");
+  assert.equal(library.fanoutSweep(fanout, 0), 1, "nothing is left to do");
 
   const info = new Float64Array(FanoutInfo.size / 8);
   assert.equal(library.fanoutInfo(fanout, info), 0);
@@ -210,6 +214,36 @@ guarded("Native.fanoutPoolFd() is a new descriptor each time, or unsupported", a
   for (const fd of fds) library.fdClose(fd);
 });
 
+guarded("Native.fanoutDemand() tells what has changed since it told last, as far as there is room", async (held) => {
+  const { library, fanout, id } = await scene(held);
+  const out = new Uint8Array(DemandHead.size + 2 * DemandRecord.size);
+  const head = new DataView(out.buffer);
+  assert.equal(library.fanoutDemand(fanout, out, 2, 100), Status.badArgument, "it was not started");
+  const owners = [1, 2, 3].map((byte) => new Uint8Array(32).fill(byte));
+  const wanted = edit(owners);
+  assert.equal(library.fanoutEdit(fanout, id, wanted, wanted.length), 0);
+  assert.equal(library.fanoutDemandStart(fanout), 0);
+  assert.equal(library.fanoutDemandStart(fanout), 0, "twice is once");
+  assert.equal(library.fanoutDemand(fanout, out, 2, 0), 0, "without a step");
+  assert.equal(head.getUint32(DemandHead.isDone, true), 0);
+  assert.equal(library.fanoutDemand(fanout, out, 2, 100), 2);
+  assert.equal(head.getUint32(DemandHead.isDone, true), 0);
+  assert.equal(library.fanoutDemand(fanout, out, 2, 100), 1);
+  assert.equal(head.getUint32(DemandHead.isDone, true), 1);
+  const record = out.subarray(DemandHead.size);
+  assert.deepEqual([record[DemandRecord.kind], record[DemandRecord.was], record[DemandRecord.now]], [1, 0, 1]);
+  assert.equal(library.fanoutDemand(fanout, out, 2, 100), 0, "nothing has changed");
+  assert.equal(library.fanoutDemand(fanout, out, 2 ** 20 + 1, 100), Status.badArgument);
+});
+
+guarded("Native.fanoutClock() takes any time of this era, and no nonsense", async (held) => {
+  const { library, fanout } = await scene(held); // what updates are stamped with then: tests/testing
+  for (const us of [1_000_000.5, 2 ** 53, 0]) assert.equal(library.fanoutClock(fanout, us), 0);
+  for (const nonsense of [-1, NaN, Infinity, 2 ** 53 + 2]) {
+    assert.equal(library.fanoutClock(fanout, nonsense), Status.badArgument);
+  }
+});
+
 guarded("Native.fanout…() refuse handles and numbers that are not theirs", async (held) => {
   const { library, fanout, producer, id } = await scene(held);
   const info = new Float64Array(Math.max(FanoutInfo.size, FanoutConsumerInfo.size) / 8);
@@ -220,7 +254,9 @@ guarded("Native.fanout…() refuse handles and numbers that are not theirs", asy
     fanoutPoolFd: (handle) => library.fanoutPoolFd(handle),
     fanoutAdd: (handle) => library.fanoutAdd(handle, producer, consumerOptions()),
     fanoutRemove: (handle) => library.fanoutRemove(handle, 9, 0),
-    fanoutSweep: (handle) => library.fanoutSweep(handle),
+    fanoutSweep: (handle) => library.fanoutSweep(handle, 0),
+    fanoutClock: (handle) => library.fanoutClock(handle, 1),
+    fanoutPump: (handle) => library.fanoutPump(handle),
     fanoutEdit: (handle) => library.fanoutEdit(handle, id, body, body.length),
     fanoutPublish: (handle) => library.fanoutPublish(handle, head, head.length, tail, tail.length, 0),
     fanoutPublishMany: (handle) => library.fanoutPublishMany(handle, many, many.length, 1),
@@ -228,6 +264,11 @@ guarded("Native.fanout…() refuse handles and numbers that are not theirs", asy
     fanoutFlush: (handle) => library.fanoutFlush(handle, id),
     fanoutMark: (handle) => library.fanoutMark(handle, id, head, head.length),
     fanoutEvent: (handle) => library.fanoutEvent(handle),
+    fanoutDemandStart: (handle) => library.fanoutDemandStart(handle),
+    fanoutDemand: (handle) => library.fanoutDemand(handle, many, 0, 1),
+    fanoutStatAnnounce: (handle) => library.fanoutStatAnnounce(handle, 0),
+    fanoutStatIdentify: (handle) => library.fanoutStatIdentify(handle, id, new Uint8Array(StatIdentity.size)),
+    fanoutStatBeat: (handle) => library.fanoutStatBeat(handle, new Float64Array(StatBeat.size / 8)),
     fanoutInfo: (handle) => library.fanoutInfo(handle, info),
     fanoutConsumerInfo: (handle) => library.fanoutConsumerInfo(handle, id, info),
   };
@@ -268,11 +309,31 @@ guarded("Native.fanout…() refuse buffers that are gone, and bytes that make no
     "fanoutPublish's tail": () => library.fanoutPublish(fanout, head, head.length, gone, 64, 0),
     "fanoutPublish's lengths": () => library.fanoutPublish(fanout, head, 8, head, 0, 0),
     fanoutPublishMany: () => library.fanoutPublishMany(fanout, gone, 64, 0),
+    fanoutSeed: () => library.fanoutSeed(fanout, gone, 64, gone, 0),
+    "fanoutAdopt's sequence": () => library.fanoutAdopt(fanout, -1, 0, 0),
+    "fanoutAdopt's slot": () => library.fanoutAdopt(fanout, 0, 2 ** 54, 0),
+    "fanoutAdopt's accounts": () => library.fanoutAdopt(fanout, 0, 0, NaN),
+    fanoutStart: () => library.fanoutStart(fanout, 4000),
     fanoutMark: () => library.fanoutMark(fanout, id, gone, 64),
+    fanoutDemand: () => library.fanoutDemand(fanout, gone, 1, 1),
+    fanoutStatIdentify: () => library.fanoutStatIdentify(fanout, id, gone),
+    fanoutStatBeat: () => library.fanoutStatBeat(fanout, goneDoubles),
     fanoutInfo: () => library.fanoutInfo(fanout, goneDoubles),
     fanoutConsumerInfo: () => library.fanoutConsumerInfo(fanout, id, goneDoubles),
   };
   for (const [name, call] of Object.entries(calls)) assert.equal(call(), Status.badArgument, name);
+});
+
+guarded("Native.fanoutFreeze() keeps everybody from publishing until it is taken back", async (held) => {
+  const { library, fanout } = await scene(held);
+  const { head } = account();
+  const publish = () => library.fanoutPublish(fanout, head, head.length, new Uint8Array(0), 0, 0);
+  assert.equal(library.fanoutFreeze(fanout, 1), 0);
+  assert.equal(publish(), Status.badHandle);
+  assert.equal(library.fanoutPublishMany(fanout, new Uint8Array(64), 64, 1), Status.badHandle);
+  assert.equal(library.fanoutFreeze(fanout, 0), 0);
+  assert.notEqual(publish(), Status.badHandle);
+  assert.equal(library.fanoutFreeze(2 ** 20 - 1, 1), Status.badHandle);
 });
 
 guarded("Native: every symbol of the fan-out was called by these cases", () => {

@@ -184,6 +184,7 @@ guarded("Native.close() closes each handle once; stale and foreign ones are refu
     listener: {
       listenerFd: (handle) => library.listenerFd(handle),
       listenerAccept: (handle) => library.listenerAccept(handle),
+      listenerPass: (handle) => library.listenerPass(handle, ints),
     },
     link: {
       linkPeer: (handle) => library.linkPeer(handle, ints),
@@ -282,6 +283,31 @@ guarded("Native.listen() binds a path; listenerFd() and listenerAccept() give it
   assert.equal(library.linkAdopt(fd), Status.badDescriptor, "a listening socket is no connection");
   library.fdClose(fd);
   assert.equal(library.close(listener), 0);
+  assert.equal(existsSync(path), false);
+  assert.equal(existsSync(`${path}.lock`), false);
+  for (const handle of [link, accepted]) library.close(handle);
+});
+
+guarded("Native.listenerTake() goes on with a path that listenerPass() and listenerYield() gave up", async (held) => {
+  const library = await native();
+  const path = held.use(new Temporary()).at("s.sock");
+  const old = listen(library, path);
+  const passed = new Int32Array(2);
+  assert.equal(library.listenerPass(old, passed), 0);
+  assert.equal(library.listenerYield(old), 0);
+  assert.equal(library.close(old), 0);
+  assert.equal(listen(library, path), Status.pathInUse);
+  const bytes = utf8(path);
+  const taken = library.listenerTake(bytes, bytes.length, 0, passed[0]!, passed[1]!);
+  assert.ok(taken >= 0, `${taken}`);
+  assert.equal(library.listenerTake(bytes, bytes.length, 0, -1, -1), Status.badDescriptor);
+  assert.equal(library.listenerPass(old, passed), Status.badHandle);
+  assert.equal(library.listenerYield(old), Status.badHandle);
+  const link = connect(library, path);
+  assert.ok(link >= 0);
+  const accepted = library.listenerAccept(taken);
+  assert.ok(accepted >= 0);
+  assert.equal(library.close(taken), 0);
   assert.equal(existsSync(path), false);
   assert.equal(existsSync(`${path}.lock`), false);
   for (const handle of [link, accepted]) library.close(handle);
@@ -509,6 +535,18 @@ guarded(
     await settlesAt("self", before);
   },
 );
+
+guarded("Native.close() of a link is the end for the other side, although a duplicate stays open", async (held) => {
+  const library = await native();
+  const [one, other] = linkPair(held, library);
+  const duplicate = library.linkFd(other); // as in the hands of a runtime, which closes it some turns later
+  library.linkSend(other, utf8("end"), 3, new Int32Array(1), 0);
+  library.close(other);
+  const receive = () => library.linkReceive(one, new Uint8Array(8), 8, new Uint32Array(1), 0);
+  assert.equal(receive(), 3);
+  assert.equal(receive(), Status.endOfStream);
+  library.fdClose(duplicate);
+});
 
 guarded("Native.ringCreate() refuses sizes that are none", async () => {
   const library = await native();
@@ -820,7 +858,7 @@ guarded("Native.filterEvaluate() says whether a frame matches, and what of its d
   const [tail, nothing] = [new Uint8Array(8), new Uint8Array(0)];
   const head = accountHead(8);
   const evaluate = (program: Uint8Array) =>
-    library.filterEvaluate(program, program.length, head, head.length, tail, tail.length, nothing, 0, -1, verdict);
+    library.filterEvaluate(program, program.length, head, head.length, tail, tail.length, -1, verdict);
   assert.equal(evaluate(Uint8Array.of(FilterKind.accounts, 0, 0, 0, 8, 0, 0, 0)), FilterOutcome.yes);
   assert.deepEqual([...words.slice(0, 3)], [FilterOutcome.yes, 0, 0]);
   assert.equal(evaluate(Uint8Array.of(FilterKind.slots, 0, 0, 0, 8, 0, 0, 0)), FilterOutcome.no);
@@ -846,17 +884,15 @@ guarded("Native: null where a buffer belongs is refused, not followed", async (h
   const head = slotFrame();
   const bytes = new Uint8Array(8);
   const program = Uint8Array.of(FilterKind.slots, 0, 0, 0, 8, 0, 0, 0);
-  const evaluate = (a: Uint8Array, b: Uint8Array, c: Uint8Array, d: Uint8Array, e: Uint8Array) =>
-    library.filterEvaluate(a, 8, b, SLOT_SIZE, c, 8, d, 1, -1, e);
+  const evaluate = (a: Uint8Array, b: Uint8Array, c: Uint8Array, d: Uint8Array) =>
+    library.filterEvaluate(a, 8, b, SLOT_SIZE, c, 8, -1, d);
   const verdict = new Uint8Array(FilterVerdict.size);
-  const key = new Uint8Array(32);
-  assert.equal(evaluate(program, head, bytes, key, verdict), FilterOutcome.yes);
+  assert.equal(evaluate(program, head, bytes, verdict), FilterOutcome.yes);
   const calls: Record<string, () => number> = {
-    "filterEvaluate's program": () => evaluate(gone, head, bytes, key, verdict),
-    "filterEvaluate's head": () => evaluate(program, gone, bytes, key, verdict),
-    "filterEvaluate's tail": () => evaluate(program, head, gone, key, verdict),
-    "filterEvaluate's loaded": () => evaluate(program, head, bytes, gone, verdict),
-    "filterEvaluate's verdict": () => evaluate(program, head, bytes, key, gone),
+    "filterEvaluate's program": () => evaluate(gone, head, bytes, verdict),
+    "filterEvaluate's head": () => evaluate(program, gone, bytes, verdict),
+    "filterEvaluate's tail": () => evaluate(program, head, gone, verdict),
+    "filterEvaluate's verdict": () => evaluate(program, head, bytes, gone),
     listen: () => library.listen(gone, 8, 0),
     linkConnect: () => library.linkConnect(gone, 8),
     linkPeer: () => library.linkPeer(link, ints),

@@ -70,7 +70,7 @@ async function settledFootprint(pid: number): Promise<Footprint> {
 async function startReading(agent: Agent, path: string, pauseAfter = Infinity): Promise<void> {
   await agent.run(async (scope, { path, pauseAfter }) => {
     const { qlaster, script, kept, emit } = scope;
-    scope.consumer = await qlaster.setupConsumer(path, { name: "reader" });
+    scope.consumer = await qlaster.setupConsumer(path, { reconnect: false, name: "reader" });
     await scope.consumer.subscribe({ owners: [script.ownerKey(0)] });
     const paused = new Promise<void>((resolve) => kept.resume = resolve);
     const sequences: number[] = [];
@@ -221,7 +221,7 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
       // The next sender takes the path over, the same consumer's process reads from it, and the end leaves nothing.
       const next = await setupSender({ path, ringCapacityBytes: 1 << 16 });
       await reading.run(async (scope, path) => {
-        scope.consumer = await scope.qlaster.setupConsumer(path);
+        scope.consumer = await scope.qlaster.setupConsumer(path, { reconnect: false });
       }, path);
       next.publishSlot({ slot: 5n, parent: 4n, status: "finalized" });
       assert.equal(await reading.run(async ({ consumer }) => (await consumer.next())?.sequence), 1);
@@ -323,7 +323,7 @@ for (const role of ["consumer", "sender"] as const) {
       assert.deepEqual([code, end], [undefined, { reason: "sender-closed" }], pair);
       assert.deepEqual(sending.takeEvents(isGone).map(({ reason }) => reason), ["sender-closed"], pair);
     }));
-  });
+  }, { timeoutMs: 100_000 });
 }
 
 for (const runtime of RUNTIMES) {
@@ -334,12 +334,12 @@ for (const runtime of RUNTIMES) {
       const path = temporary.at("s.sock");
       const sending = held.use(new Agent(runtime));
       await openSender(sending, path, 1 << 16);
-      await using consumer = await setupConsumer(path);
+      await using consumer = await setupConsumer(path, { reconnect: false });
       await sending.run((scope) => {
         scope.outlivesInput = true;
         scope.sender.unref();
       });
-      await using late = await setupConsumer(path); // one that comes after unref() keeps nothing alive either
+      await using late = await setupConsumer(path, { reconnect: false }); // one that comes after unref() keeps nothing alive either
       sending.closeInput();
       assert.deepEqual(await sending.ended, { code: 0, signal: null });
       for (const one of [consumer, late]) await assert.rejects(one.next(), { reason: "sender-gone" });
@@ -359,7 +359,7 @@ for (const runtime of RUNTIMES) {
       scope.sender.onSubscription(() => void scope.sender.close());
     });
     sending.closeInput();
-    const consumer = await setupConsumer(path); // served: the process is alive
+    const consumer = await setupConsumer(path, { reconnect: false }); // served: the process is alive
     await consumer.subscribe({ transactions: true });
     assert.equal(await consumer.next(), undefined);
     assert.deepEqual(consumer.ended, { reason: "sender-closed" });
@@ -379,7 +379,7 @@ for (const runtime of RUNTIMES) {
       await using reading = new Agent(runtime);
       await reading.run(async (scope, { path, way }) => {
         scope.outlivesInput = true;
-        scope.consumer = await scope.qlaster.setupConsumer(path);
+        scope.consumer = await scope.qlaster.setupConsumer(path, { reconnect: false });
         await scope.consumer.subscribe({ transactions: true });
         scope.consumer[way]();
       }, { path, way });
@@ -398,7 +398,7 @@ for (const runtime of RUNTIMES) {
       const sender = held.use(new RawSender(native, temporary.at("raw.sock")));
       const reading = held.use(new Agent(runtime));
       await reading.run(
-        ({ qlaster }, path) => void qlaster.setupConsumer(path, { connectTimeoutMs: 60_000 }),
+        ({ qlaster }, path) => void qlaster.setupConsumer(path, { reconnect: false, connectTimeoutMs: 60_000 }),
         sender.path,
       );
       const { link, wake } = await sender.acceptHello();
@@ -419,7 +419,9 @@ for (const runtime of RUNTIMES) {
     sending.signal("SIGSTOP"); // so that no handshake gets further than the hello
     for (const agent of dying) {
       await agent.run(({ qlaster }, path) => {
-        for (let i = 0; i < 10; i++) qlaster.setupConsumer(path, { connectTimeoutMs: 60_000 }).catch(() => {});
+        for (let i = 0; i < 10; i++) {
+          qlaster.setupConsumer(path, { reconnect: false, connectTimeoutMs: 60_000 }).catch(() => {});
+        }
       }, path);
       await agent.run(() => {}); // a turn later: some hellos are out
       agent.signal("SIGKILL");
@@ -442,7 +444,7 @@ for (const runtime of RUNTIMES) {
     sending.signal("SIGSTOP");
     const before = await reading.run(async ({ qlaster, kept }, path) => {
       await qlaster.load();
-      kept.connecting = qlaster.setupConsumer(path, { connectTimeoutMs: 60_000 }).then(
+      kept.connecting = qlaster.setupConsumer(path, { reconnect: false, connectTimeoutMs: 60_000 }).then(
         () => "connected",
         (error) => error.code,
       );

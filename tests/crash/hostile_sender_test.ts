@@ -51,7 +51,7 @@ async function openStage(held: Held): Promise<Stage> {
   // Once around with an honest sender: what the runtime opens at the first use is no leak.
   const path = temporary.at("s.sock");
   const honest = await setupSender({ path, ringCapacityBytes: CAPACITY_BYTES_MIN });
-  await (await setupConsumer(path)).close();
+  await (await setupConsumer(path, { reconnect: false })).close();
   await honest.close();
   // Two descriptors of the honest sender's connection may still be on their way out: settlesAt takes fewer, not more.
   const sender = held.use(new RawSender(native, path));
@@ -208,7 +208,7 @@ for (const { name, code, bytes, forgery, descriptors } of ANSWERS) {
       using temporary = new Temporary();
       const file = libc.openFile(temporary.at("file"));
       const numbers = { ring: regions.ringFd, page: regions.pageFd, wake: wake.passed, pool: regions.poolFd, file };
-      const connecting = setupConsumer(path, { connectTimeoutMs: 20_000 });
+      const connecting = setupConsumer(path, { reconnect: false, connectTimeoutMs: 20_000 });
       connecting.catch(() => {});
       const hello = await sender.acceptHello();
       hello.link.send((bytes ?? grant)(), (descriptors ?? ["ring", "page", "wake"]).map((one) => numbers[one]));
@@ -232,7 +232,7 @@ for (const [name, more] of [["a second one", grant()], ["random bytes", new Uint
     {
       using regions = new ForgedRegions();
       using wake = new RawWake(native);
-      const connecting = setupConsumer(path, { connectTimeoutMs: 20_000 });
+      const connecting = setupConsumer(path, { reconnect: false, connectTimeoutMs: 20_000 });
       connecting.catch(() => {});
       const hello = await sender.acceptHello();
       hello.link.send(concat(grant(), more), [regions.ringFd, regions.pageFd, wake.passed]);
@@ -252,7 +252,7 @@ for (const [name, more] of [["a second one", grant()], ["random bytes", new Uint
 guarded("setupConsumer() ends with the deadline, the signal or the link, when no answer comes", async (held) => {
   const { native, path, sender, before } = await openStage(held);
   const attempt = async (options: Parameters<typeof setupConsumer>[1], act: (link: RawLink) => void, fits: object) => {
-    const connecting = setupConsumer(path, options);
+    const connecting = setupConsumer(path, { reconnect: false, ...options });
     connecting.catch(() => {});
     const { link, wake } = await sender.acceptHello();
     act(link);
@@ -273,7 +273,7 @@ guarded("setupConsumer() ends with the deadline, the signal or the link, when no
 
 guarded("setupConsumer() fails with CONNECT_PROTOCOL when the link closes without an answer", async (held) => {
   const { native, path, sender, before } = await openStage(held);
-  const connecting = setupConsumer(path, { connectTimeoutMs: 20_000, protocol: "native" });
+  const connecting = setupConsumer(path, { reconnect: false, connectTimeoutMs: 20_000, protocol: "native" });
   connecting.catch(() => {});
   const { link, wake } = await sender.acceptHello();
   link.close();
@@ -301,7 +301,12 @@ async function withPrey(held: Held, idle: Idle, body: (prey: Prey) => Promise<vo
   {
     using regions = new ForgedRegions();
     using wake = new RawWake(native);
-    const connecting = setupConsumer(path, { connectTimeoutMs: 20_000, idle, requestTimeoutMs: 20_000 });
+    const connecting = setupConsumer(path, {
+      reconnect: false,
+      connectTimeoutMs: 20_000,
+      idle,
+      requestTimeoutMs: 20_000,
+    });
     connecting.catch(() => {});
     const hello = await sender.acceptHello();
     hello.link.send(pooled()(), [regions.ringFd, regions.pageFd, wake.passed, regions.poolFd]);
@@ -474,6 +479,22 @@ const NONSENSE: readonly Nonsense[] = [
         TransactionBody.size + 8,
         (view) => view.setUint32(body + TransactionBody.metaLength, 8, true),
       ),
+  },
+  {
+    name: "a transaction whose loaded addresses exceed the frame",
+    write: (regions) =>
+      writeFrame(regions, 0, FrameKind.transaction, TransactionBody.size + 32, (view) => {
+        view.setUint16(body + TransactionBody.loadedWritableCount, 1, true);
+        view.setUint16(body + TransactionBody.loadedReadonlyCount, 1, true);
+      }),
+  },
+  {
+    name: "a transaction with more loaded addresses than any has",
+    write: (regions) =>
+      writeFrame(regions, 0, FrameKind.transaction, TransactionBody.size + 32 * 257, (view) => {
+        view.setUint16(body + TransactionBody.loadedWritableCount, 256, true);
+        view.setUint16(body + TransactionBody.loadedReadonlyCount, 1, true);
+      }),
   },
   {
     name: "a transaction whose lengths wrap",

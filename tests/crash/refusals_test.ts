@@ -8,7 +8,8 @@
 import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import process from "node:process";
-import { isQlasterError, setupConsumer, setupSender } from "../../mod.ts";
+import { isQlasterError, load, setupConsumer, setupSender } from "../../mod.ts";
+import { OVERFLOW_POLICIES } from "../../src/types.ts";
 import { LINK_BODY_BYTES_MAX, LinkKind, Status, SubscribeBody } from "../../src/native/abi.generated.ts";
 import { Agent } from "../support/agent_process.ts";
 import { eventually } from "../support/footprint.ts";
@@ -17,6 +18,7 @@ import * as libc from "../support/libc.ts";
 import { concat, helloBody, message, RawConsumer, RawLink, RawWake } from "../support/raw_peer.ts";
 import { OWN_RUNTIME, RUNTIMES } from "../support/runtime.ts";
 import { Scene } from "../support/scene.ts";
+import { Temporary } from "../support/temporary.ts";
 
 const hello = (options: Parameters<typeof helloBody>[0] = {}) => message(LinkKind.hello, helloBody(options));
 
@@ -27,6 +29,33 @@ function noise(length: number, seed: number): Uint8Array {
 
 /** The Rust original's first message: an empty SUBSCRIBE of version 9, with its length in front. */
 const V9_SUBSCRIBE = concat(Uint8Array.of(28, 0, 0, 0, 9, 1, 255), new Uint8Array(25));
+
+guarded(
+  "Sender, blockTimeoutMs: a consumer that says that it has read, and has not, stops everybody no longer than others",
+  async (held) => {
+    const temporary = held.use(new Temporary());
+    const path = temporary.at("s.sock");
+    const native = await load();
+    const sender = held.use(
+      await setupSender({ path, ringCapacityBytes: 65_536, poolBytes: 0, policies: ["block"], blockTimeoutMs: 300 }),
+    );
+    const ended = Promise.withResolvers<string>();
+    sender.onConsumer((event) => event.type === "disconnected" && ended.resolve(event.reason));
+    const consumer = held.use(await RawConsumer.connect(native, path, OVERFLOW_POLICIES.indexOf("block")));
+    await eventually("it is connected", () => sender.metrics.consumers === 1);
+    const slot = { slot: 1n, parent: 0n, status: "processed" } as const;
+    while (sender.publishSlot(slot) >= 0);
+    // As often as the event loop runs, for much longer than that.
+    let refusals = 0;
+    await eventually("it is ended", () => {
+      if (sender.publishSlot(slot) < 0) refusals++;
+      native.wakeNotify(consumer.senderWake);
+      return sender.metrics.consumers === 0;
+    });
+    assert.ok(refusals > 0);
+    assert.equal(await ended.promise, "slow-consumer");
+  },
+);
 
 // Before the grant
 
@@ -180,7 +209,7 @@ guarded(
     for (const link of links) await link.end();
     for (const link of links) link.close();
     await scene.refused(300);
-    const consumer = held.use(await setupConsumer(scene.path, { name: "honest" }));
+    const consumer = held.use(await setupConsumer(scene.path, { reconnect: false, name: "honest" }));
     await consumer.close();
   },
 );
@@ -197,7 +226,7 @@ guarded("Sender bears 200 consumers that are gone as soon as they have said hell
 
 guarded("Sender refuses consumers beyond its limits of number and memory", async (held) => {
   const few = await Scene.open(held, { consumersMax: 2 });
-  const second = held.use(await setupConsumer(few.path));
+  const second = held.use(await setupConsumer(few.path, { reconnect: false }));
   await assert.rejects(setupConsumer(few.path), (error) => {
     assert.ok(isQlasterError(error, "CONNECT_REFUSED"));
     assert.match(error.message, /consumersMax/);
@@ -206,8 +235,8 @@ guarded("Sender refuses consumers beyond its limits of number and memory", async
   await second.close();
   await few.assertUnharmed();
 
-  const small = await Scene.open(held, { memoryMaxBytes: 2 * (65536 + 2 * 65536) });
-  const other = held.use(await setupConsumer(small.path));
+  const small = await Scene.open(held, { memoryMaxBytes: 2 * (65536 + 2 * 65536), poolBytes: 0 });
+  const other = held.use(await setupConsumer(small.path, { reconnect: false }));
   await assert.rejects(setupConsumer(small.path), (error) => {
     assert.ok(isQlasterError(error, "CONNECT_REFUSED"));
     assert.match(error.message, /memoryMaxBytes/);
@@ -446,7 +475,7 @@ for (const runtime of RUNTIMES) {
       }, nobody);
       const connect = (path: string) =>
         agent.run(async (scope, path) => {
-          scope.consumer = await scope.qlaster.setupConsumer(path);
+          scope.consumer = await scope.qlaster.setupConsumer(path, { reconnect: false });
         }, path);
       await assert.rejects(connect(scene.path), { code: "CONNECT_REFUSED", message: /uid 65534 is not among those/ });
       await scene.refused(1);

@@ -34,7 +34,7 @@ for (const runtime of RUNTIMES) {
       const ring = held.use(new RawSlot(temporary.at("ring"), CAPACITY));
       const agent = held.use(new Agent(runtime));
       const connecting = agent.run(async (scope, path) => {
-        scope.consumer = await scope.qlaster.setupConsumer(path, { protocol: "v9" });
+        scope.consumer = await scope.qlaster.setupConsumer(path, { reconnect: false, protocol: "v9" });
       }, sender.path);
       const link = held.use(await sender.accept());
       await link.body();
@@ -90,7 +90,7 @@ for (const runtime of RUNTIMES) {
       const ends: string[] = [];
       const onConsumer = (event: ConsumerEvent) => void (event.type === "disconnected" && ends.push(event.reason));
       const sender = held.use(await setupSender({ path, ringCapacityBytes: 65536, v9: { slotsMax: 2 }, onConsumer }));
-      const other = held.use(await setupConsumer(path, { protocol: "v9" }));
+      const other = held.use(await setupConsumer(path, { reconnect: false, protocol: "v9" }));
       const warm = await setupConsumer(path, { protocol: "v9" }); // what the runtime opens at the first use is no leak
       await warm.close();
       await eventually("it is gone", () => ends.length === 1);
@@ -98,7 +98,7 @@ for (const runtime of RUNTIMES) {
       {
         await using agent = new Agent(runtime);
         await agent.run(async (scope, path) => {
-          const consumer = await scope.qlaster.setupConsumer(path, { protocol: "v9", idle: "spin" });
+          const consumer = await scope.qlaster.setupConsumer(path, { reconnect: false, protocol: "v9", idle: "spin" });
           setTimeout(function look() {
             consumer.poll((update) => {
               scope.emit(update.kind);
@@ -115,7 +115,7 @@ for (const runtime of RUNTIMES) {
       await eventually("its slot is free", () => ends.length === 2);
       assert.deepEqual(ends[1], "consumer-gone");
       await settlesAt("self", before);
-      const next = held.use(await setupConsumer(path, { protocol: "v9" }));
+      const next = held.use(await setupConsumer(path, { reconnect: false, protocol: "v9" }));
       assert.equal(next.slotToken?.slotIndex, 1);
       assert.equal(sender.publishSlot({ slot: 2n, parent: 1n, status: "processed" }), 2);
       for (const slot of [1n, 2n]) {
@@ -143,7 +143,7 @@ for (const runtime of RUNTIMES) {
         const reading = RUNTIMES.map((one) => held.use(new Agent(one)));
         for (const agent of reading) {
           await agent.run(async (scope, path) => {
-            const consumer = await scope.qlaster.setupConsumer(path, { protocol: "v9" });
+            const consumer = await scope.qlaster.setupConsumer(path, { reconnect: false, protocol: "v9" });
             let count = 0;
             (async () => {
               for await (const _ of consumer) count++;

@@ -18,7 +18,7 @@ const FRAMES = 1_000_000;
 const CAPACITY = 1024 * 1024;
 const SEED = 20261126;
 const peer = rustPeer();
-const options = { skip: peer.missing, timeoutMs: 120_000 };
+const options = { skip: peer.missing, timeoutMs: 300_000 };
 
 /** What both must agree on. */
 function streamed(line: Line): Streamed {

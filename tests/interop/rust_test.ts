@@ -277,7 +277,7 @@ guarded("two Rust consumers and one of ours get what each asked for", async (hel
   const { sender, path } = await openSender(held, {});
   const one = await rustConsumer(held, path, "--owners", hex(ownerKey(0)), "--print");
   const other = await rustConsumer(held, path, "--accounts", hex(accountKey(9)), "--transactions", "--print");
-  const ours = held.use(await setupConsumer(path));
+  const ours = held.use(await setupConsumer(path, { reconnect: false }));
   await ours.subscribe({ owners: [ownerKey(0), ownerKey(1)], transactions: true });
   const account = { lamports: 1n, data: noise(100), slot: 1n };
   assert.equal(sender.publishAccount({ ...account, pubkey: accountKey(1), owner: ownerKey(0) }), 2);
@@ -294,7 +294,8 @@ guarded("two Rust consumers and one of ours get what each asked for", async (hel
 }, options);
 
 guarded("a Rust consumer that says nothing is evicted, one that pings is not", async (held) => {
-  const stage = await openSender(held, { idleTimeoutMs: 1000 });
+  // Long: where its machine stands still, the other one's pings do not come either.
+  const stage = await openSender(held, { idleTimeoutMs: 6000 });
   const silent = await rustConsumer(held, stage.path);
   const alive = await rustConsumer(held, stage.path, "--ping-ms", 50);
   assert.equal(await disconnected(stage), "idle");
@@ -407,7 +408,7 @@ guarded("the Rust sender and the Rust consumer understand each other", async (he
 
 guarded("our consumer gets every field of every kind from a Rust sender, in every way of reading", async (held) => {
   const { sender, path } = await openRust(held);
-  const consumer = held.use(await setupConsumer(path));
+  const consumer = held.use(await setupConsumer(path, { reconnect: false }));
   await consumer.subscribe({ owners: [ownerKey(0)], transactions: true });
   await consumer.subscribe({ owners: [ownerKey(1)] });
   for (const update of ACCOUNTS) {
@@ -440,7 +441,7 @@ guarded("our consumer gets every field of every kind from a Rust sender, in ever
 
 guarded("our consumer burns one slot, subscribes with its token, and pings by itself", async (held) => {
   const { sender, path } = await openRust(held);
-  const consumer = held.use(await setupConsumer(path, { v9PingMs: 30 }));
+  const consumer = held.use(await setupConsumer(path, { reconnect: false, v9PingMs: 30 }));
   await consumer.subscribe({ accounts: [accountKey(1), accountKey(2)], owners: [ownerKey(3)], transactions: true });
   const bootstrap = await sender.event("subscribe");
   assert.deepEqual([bootstrap["generation"], bootstrap["accounts"], bootstrap["transactions"]], [undefined, [], false]);
@@ -455,7 +456,10 @@ guarded("our consumer burns one slot, subscribes with its token, and pings by it
 
 guarded("two consumers of ours get what each asked for from a Rust sender", async (held) => {
   const { sender, path } = await openRust(held);
-  const [one, other] = [held.use(await setupConsumer(path)), held.use(await setupConsumer(path))];
+  const [one, other] = [
+    held.use(await setupConsumer(path, { reconnect: false })),
+    held.use(await setupConsumer(path, { reconnect: false })),
+  ];
   await one.subscribe({ owners: [ownerKey(0)] });
   await other.subscribe({ accounts: [accountKey(9)], transactions: true });
   const account = { kind: "account", lamports: "1", slot: "1", data: "00" };
@@ -475,7 +479,7 @@ guarded(
   "our consumer that did not read learns that a Rust sender has evicted it, after all it was sent",
   async (held) => {
     const { sender, path, rings } = await openRust(held, 65536);
-    const consumer = held.use(await setupConsumer(path));
+    const consumer = held.use(await setupConsumer(path, { reconnect: false }));
     await consumer.subscribe({ owners: [ownerKey(0)] });
     sender.tell({ kind: "bulk", count: 1000, seed: 1, owner: hex(ownerKey(0)) });
     assert.equal((await sender.event("evicted"))["why"], "full");
@@ -486,7 +490,7 @@ guarded(
     assert.equal(count, delivered);
     await eventually("the file is gone", () => readdirSync(rings).length === 0);
 
-    const again = held.use(await setupConsumer(path));
+    const again = held.use(await setupConsumer(path, { reconnect: false }));
     sender.tell({ kind: "slot", slot: "5" });
     assert.equal((await again.next())?.kind, "slot");
   },
@@ -495,7 +499,7 @@ guarded(
 
 guarded("our consumer that was silent for too long learns that a Rust sender has evicted it", async (held) => {
   const { sender, path } = await openRust(held, MIB, "--idle-ms", 200);
-  const consumer = held.use(await setupConsumer(path, { v9PingMs: 600_000 }));
+  const consumer = held.use(await setupConsumer(path, { reconnect: false, v9PingMs: 600_000 }));
   const reading = readToEnd(consumer);
   const nudge = setInterval(() => sender.tell({ kind: "slot", slot: "1" }), 20);
   held.defer(() => clearInterval(nudge));
@@ -506,7 +510,7 @@ guarded("our consumer that was silent for too long learns that a Rust sender has
 
 guarded("our consumer gets all that a killed Rust sender had published, then sender-gone", async (held) => {
   const { sender, path } = await openRust(held);
-  const consumer = held.use(await setupConsumer(path));
+  const consumer = held.use(await setupConsumer(path, { reconnect: false }));
   await consumer.subscribe({ owners: [ownerKey(0)] });
   sender.tell({ kind: "bulk", count: 1000, seed: 2, owner: hex(ownerKey(0)) });
   assert.equal((await sender.event("dispatched"))["delivered"], 1000);
@@ -520,9 +524,9 @@ guarded("our consumer gets all that a killed Rust sender had published, then sen
 guarded("our killed consumer costs a Rust sender one slot, and the others nothing", async (held) => {
   const { sender, path } = await openRust(held, 65536);
   const agent = held.use(new Agent(OWN_RUNTIME));
-  const consumer = held.use(await setupConsumer(path));
+  const consumer = held.use(await setupConsumer(path, { reconnect: false }));
   await agent.run(async (scope, given) => {
-    scope.consumer = await scope.qlaster.setupConsumer(given);
+    scope.consumer = await scope.qlaster.setupConsumer(given, { reconnect: false });
     await scope.consumer.subscribe({ owners: [new Uint8Array(32).fill(1)] });
   }, path);
   agent.signal("SIGKILL");
@@ -538,7 +542,7 @@ guarded("our consumer killed with a frame in its hands costs a Rust sender nothi
   for (const runtime of RUNTIMES) {
     const agent = held.use(new Agent(runtime));
     await agent.run(async (scope, path) => {
-      const consumer = await scope.qlaster.setupConsumer(path, { idle: "spin" });
+      const consumer = await scope.qlaster.setupConsumer(path, { reconnect: false, idle: "spin" });
       setTimeout(function look() {
         consumer.poll((update) => {
           scope.emit(update.kind);
@@ -547,7 +551,7 @@ guarded("our consumer killed with a frame in its hands costs a Rust sender nothi
         setTimeout(look, 1);
       });
     }, path);
-    const consumer = held.use(await setupConsumer(path));
+    const consumer = held.use(await setupConsumer(path, { reconnect: false }));
     sender.tell({ kind: "slot", slot: "4" });
     await agent.event((event) => event === "slot");
     agent.signal("SIGKILL");
@@ -562,7 +566,7 @@ guarded("our consumer killed with a frame in its hands costs a Rust sender nothi
 
 guarded("our consumer gets 20,000 accounts of a Rust sender, each byte of them", async (held) => {
   const { sender, path } = await openRust(held, 64 * MIB);
-  const consumer = held.use(await setupConsumer(path));
+  const consumer = held.use(await setupConsumer(path, { reconnect: false }));
   await consumer.subscribe({ owners: [ownerKey(0)] });
   sender.tell({ kind: "bulk", count: 20_000, seed: 3, owner: hex(ownerKey(0)) });
   const hash = new StreamHash();

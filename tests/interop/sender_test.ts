@@ -162,6 +162,17 @@ guarded(
       frames: 0,
       lost: 0,
       conflated: 0,
+      losses: {
+        replaced: 0,
+        skipped: 0,
+        ringFull: 0,
+        poolShare: 0,
+        poolFull: 0,
+        queueFull: 0,
+        tooLarge: 0,
+        noMemory: 0,
+        ended: 0,
+      },
       parked: false,
     });
     const { consumers, connections, refused, memoryBytes } = scene.sender.metrics;
@@ -445,7 +456,7 @@ guarded("with sharedTokens any connection may use any token, as in the original"
 }, SKIP);
 
 guarded("with sharedTokens a slot outlives the connection that got it, until nobody names it", async (held) => {
-  const scene = await Scene.open(held, { v9: { sharedTokens: true, idleTimeoutMs: 400 } });
+  const scene = await Scene.open(held, { v9: { sharedTokens: true, idleTimeoutMs: 1000 } });
   const { consumer, slot } = await scene.slot();
   const other = scene.connect();
   other.link.send(subscribe({ token: slot.token, accounts: [key(1)] }));
@@ -536,8 +547,8 @@ guarded(
 
 guarded("memoryMaxBytes bounds rings of both protocols together", async (held) => {
   const native = CAPACITY + 2 * 65536;
-  const scene = await Scene.open(held, { memoryMaxBytes: native + CAPACITY + 320 });
-  const consumer = held.use(await setupConsumer(scene.path));
+  const scene = await Scene.open(held, { memoryMaxBytes: native + CAPACITY + 320, poolBytes: 0 });
+  const consumer = held.use(await setupConsumer(scene.path, { reconnect: false }));
   await scene.slot();
   const late = scene.connect();
   late.link.send(subscribe());
@@ -546,8 +557,8 @@ guarded("memoryMaxBytes bounds rings of both protocols together", async (held) =
   assert.equal(consumer.ended, undefined);
   assert.equal(scene.sender.metrics.memoryBytes, native + CAPACITY + 320);
   await scene.refuses(
-    /^v9: with it consumers would need \d+ bytes, the limit is \d+ \(options memoryMaxBytes, ringCapacityBytes\)$/,
-    /^native: 2 consumers need \d+ bytes, the limit is \d+ /,
+    /^v9: with it the sender would need \d+ bytes .rings \d+., the limit is \d+: raise memoryMaxBytes, /,
+    /^native: with it the sender would need \d+ bytes .rings \d+., the limit is \d+: raise memoryMaxBytes, /,
   );
 }, SKIP);
 
@@ -749,7 +760,8 @@ guarded("the deadline is for every message of who has no slot, and for none of w
   const request = subscribe({ token: slot.token, accounts: [key(1)] });
   consumer.link.send(request.subarray(0, 20));
   stranger.link.send(ping({ index: 9, generation: 9n }));
-  await stranger.link.dribble(subscribe().subarray(0, 20), 3);
+  // Each piece is in time, but not the whole; where the machine stands still, the deadline comes before the last piece.
+  await stranger.link.dribble(subscribe().subarray(0, 20), 3).catch(() => {});
   await stranger.link.end();
   await scene.refuses(/^v9: the rest of its message did not come within 300 ms \(option handshakeTimeoutMs\)$/);
   consumer.link.send(request.subarray(20));
@@ -821,7 +833,12 @@ for (const runtime of RUNTIMES) {
     const agent = held.use(new Agent(runtime, { openFilesMax }));
     await agent.run(async (scope, path) => {
       const v9 = { slotsMax: 255 };
-      scope.sender = await scope.qlaster.setupSender({ path, ringCapacityBytes: 65536, v9, handshakeTimeoutMs: 500 });
+      scope.sender = await scope.qlaster.setupSender({
+        path,
+        ringCapacityBytes: 65536,
+        v9,
+        handshakeTimeoutMs: 20_000,
+      });
     }, path);
     const honest = held.use(new RawV9Consumer(path));
     const slot = await honest.open();
@@ -904,8 +921,8 @@ guarded(
     await eventually("it is seen", () => scene.refusals.length === 4);
     const late = scene.connect();
     late.link.send(Uint8Array.of(28, 0, 0, 0));
-    await eventually("it was accepted", () => scene.sender.metrics.refused === 4 && late.link.unread.length === 0);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await eventually("it was accepted, and what it said was read", () => late.link.isTaken);
+    assert.equal(scene.sender.metrics.refused, 4);
     await scene.sender.close();
     await late.link.end();
     await scene.refuses(
@@ -966,7 +983,7 @@ guarded("another user is no consumer of version 9, even one that may be a native
   const reply = await agent.run(async ({ qlaster, libc, kept }, { path, uid, request }) => {
     await qlaster.load();
     libc.becomeUser(uid);
-    kept.consumer = await qlaster.setupConsumer(path, { protocol: "native" });
+    kept.consumer = await qlaster.setupConsumer(path, { reconnect: false, protocol: "native" });
     const calls = libc.libc();
     const fd = calls.socket(1, 1, 0); // blocking: the sender is another process
     const address = Uint8Array.from([1, 0, ...new TextEncoder().encode(path), 0]);
@@ -1002,7 +1019,7 @@ guarded("root may be a consumer of version 9, and a native one only if it is nam
 
 guarded("native consumers and those of version 9 share a path, an order, and no limit", async (held) => {
   const scene = await Scene.open(held, { consumersMax: 1, v9: { slotsMax: 1 } });
-  const native = held.use(await setupConsumer(scene.path));
+  const native = held.use(await setupConsumer(scene.path, { reconnect: false }));
   await native.subscribe({ accounts: [key(1)], transactions: true });
   const { consumer, slot } = await scene.slot();
   await consumer.subscribe(slot.token, { accounts: [key(1)] });

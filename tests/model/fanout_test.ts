@@ -50,13 +50,19 @@ function messageOf(keys: readonly Uint8Array[], size: number): Uint8Array {
   return message;
 }
 const MESSAGES = [messageOf([KEYS[0]!, KEYS[1]!], 0), messageOf([KEYS[2]!], 0), Uint8Array.from([1, 2, 3])];
+const LOADED = [
+  { writable: [KEYS[3]!], readonly: [] },
+  { writable: [], readonly: [KEYS[4]!, KEYS[2]!] },
+  { writable: [KEYS[1]!, KEYS[5]!], readonly: [KEYS[4]!] },
+];
 
 // What happens
 
 type Step =
   | { readonly step: "publish"; readonly update: ModelUpdate; readonly isBatch: boolean }
   | { readonly step: "many"; readonly updates: readonly ModelUpdate[]; readonly commits: boolean }
-  | { readonly step: "commit" | "sweep" }
+  | { readonly step: "commit" }
+  | { readonly step: "sweep"; readonly elapsedMs: number }
   | { readonly step: "edit"; readonly who: number; readonly edit: Edit }
   | { readonly step: "poll" | "release"; readonly who: number; readonly count: number }
   | { readonly step: "flush"; readonly who: number }
@@ -102,7 +108,7 @@ function run({ rig: options, consumers, steps }: Schedule, consumersMax = CONSUM
         rig.commit();
         break;
       case "sweep":
-        rig.sweep();
+        rig.sweep(step.elapsedMs);
         break;
       case "edit":
         edit(id, step.edit);
@@ -182,6 +188,7 @@ function updateOf({ data, messages }: Sizes): fc.Arbitrary<ModelUpdate> {
     signature: fc.constantFrom(...SIGNATURES),
     message: fc.constantFrom(...MESSAGES, ...messages.map((size) => messageOf([KEYS[0]!], size))),
     meta: fc.constantFrom(undefined, content(5, 1)),
+    loadedAddresses: fc.constantFrom(undefined, undefined, ...LOADED),
     vote: noise,
     failed: noise,
   });
@@ -294,6 +301,10 @@ interface Shape {
   readonly rig: fc.Arbitrary<RigOptions>;
   readonly stepsMax: number;
   readonly manyMax: number;
+  /** Published in one go, now and then. */
+  readonly bursts?: readonly ModelUpdate[];
+  /** Where a backlog may refuse a frame or not, the mark of an edit would be one choice more. */
+  readonly hasNoEditMarks?: boolean;
   readonly weights: Partial<Record<Step["step"], number>>;
 }
 
@@ -304,11 +315,14 @@ function scheduleOf(shape: Shape): fc.Arbitrary<Schedule> {
     publish: fc.record({ step: fc.constant("publish" as const), update, isBatch: noise }),
     many: fc.record({
       step: fc.constant("many" as const),
-      updates: fc.array(update, { minLength: 1, maxLength: shape.manyMax }),
+      updates: fc.oneof(
+        { weight: 2, arbitrary: fc.array(update, { minLength: 1, maxLength: shape.manyMax }) },
+        { weight: shape.bursts === undefined ? 0 : 1, arbitrary: fc.constant(shape.bursts ?? []) },
+      ),
       commits: noise,
     }),
     commit: fc.constant({ step: "commit" as const }),
-    sweep: fc.constant({ step: "sweep" as const }),
+    sweep: fc.record({ step: fc.constant("sweep" as const), elapsedMs: fc.constantFrom(0, 1000, 4000, 10_000) }),
     edit: fc.record({ step: fc.constant("edit" as const), who, edit: shape.edits }),
     poll: fc.record({ step: fc.constant("poll" as const), who, count: fc.constantFrom(1, 2, 5, 64) }),
     release: fc.record({ step: fc.constant("release" as const), who, count: fc.constantFrom(1, 2, 5, 64) }),
@@ -317,7 +331,7 @@ function scheduleOf(shape: Shape): fc.Arbitrary<Schedule> {
     mark: fc.record({
       step: fc.constant("mark" as const),
       who,
-      kind: fc.constantFrom("gap" as const, "filter" as const),
+      kind: fc.constantFrom("gap" as const, ...(shape.hasNoEditMarks === true ? [] : ["filter" as const])),
     }),
     kill: fc.record({ step: fc.constant("kill" as const), who, isGone: noise }),
     connect: fc.record({ step: fc.constant("connect" as const), options: shape.consumer, edits: shape.firstEdits }),
@@ -483,10 +497,24 @@ test("Fanout: full rings and small backlogs; what does not fit is lost and said,
     scheduleOf({
       ...POLICY_SHAPE,
       consumer: consumerOf(65_536, [4096, 16_384, 65_536]),
+      hasNoEditMarks: true,
       // Nothing leaves: two frames of one update would be two choices, of which the engine tells the sum.
       rig: fc.constant({ isTracking: false, guard: "off" as const, ...NO_POOL }),
     }),
     1500,
+  );
+});
+
+test("Fanout: marks without room wait for some; who gives none for too long is ended", () => {
+  check(
+    scheduleOf({
+      ...POLICY_SHAPE,
+      consumer: consumerOf(65_536, [0, BACKLOG_LARGE, BACKLOG_LARGE]),
+      // As many slots as the reserved room takes.
+      bursts: Array.from({ length: 130 }, () => ({ kind: "slot", slot: 100n, parent: 99n, status: "processed" })),
+      weights: { ...SLOW, poll: 2, release: 2, sweep: 6, mark: 4 },
+    }),
+    400,
   );
 });
 
@@ -505,8 +533,8 @@ test("Fanout: large payloads by the pool, with limits, are whole for everybody",
   check(
     scheduleOf({
       ...POLICY_SHAPE,
-      // What fills a block of the pool to its last unit, see POOL_STEP.
-      sizes: { data: [0, 165, 1999, 2000, 2048, 8192, 6144 - 3, 98_304], messages: [2040, 20_472] },
+      // What fills a block of the pool to its last unit, see POOL_STEP; messages with what may follow them.
+      sizes: { data: [0, 165, 1999, 2000, 2048, 8192, 6144 - 3, 98_304], messages: [2040 - 96, 20_472 - 96] },
       consumer: consumerOf(65_536, [BACKLOG_LARGE], [0, 8192, 65_536, 1 << 20]),
       rig: fc.record({ isTracking: noise }).map(({ isTracking }) => ({
         isTracking,
@@ -521,26 +549,25 @@ test("Fanout: large payloads by the pool, with limits, are whole for everybody",
 });
 
 test("Fanout: a consumer that forges its cursor is told of and harms nobody else", () => {
-  check(
-    scheduleOf({
-      ...POLICY_SHAPE,
-      edits: plainEdit,
-      consumer: consumerOf(
-        65_536,
-        [0, 65_536, BACKLOG_LARGE],
-        [0, 65_536],
-        policies.filter(([policy]) => policy !== "block"),
-      ),
-      rig: fc.constant({
-        isTracking: false,
-        guard: "off",
-        poolBytes: 16 << 20,
-        poolThreshold: 12_000,
-        isHostile: true,
-      }),
-      sizes: { data: [0, 165, 3000, 8000, 12_288, 20_480], messages: [1000, 9000] },
-      weights: { ...SLOW, forge: 1.5 },
+  const hostile = (backlogs: readonly number[]): Shape => ({
+    ...POLICY_SHAPE,
+    edits: plainEdit,
+    consumer: consumerOf(65_536, backlogs, [0, 65_536], policies.filter(([policy]) => policy !== "block")),
+    rig: fc.constant({
+      isTracking: false,
+      guard: "off",
+      poolBytes: 16 << 20,
+      poolThreshold: 12_000,
+      isHostile: true,
     }),
+    sizes: { data: [0, 165, 3000, 8000, 12_288, 20_480], messages: [1000, 9000] },
+    weights: { ...SLOW, forge: 1.5 },
+  });
+  check(
+    fc.oneof( // marks of edits, or backlogs that may refuse a frame or not
+      scheduleOf(hostile([0, BACKLOG_LARGE])),
+      scheduleOf({ ...hostile([0, 65_536, BACKLOG_LARGE]), hasNoEditMarks: true }),
+    ),
     1000,
   );
 });
@@ -597,7 +624,7 @@ test("Fanout: an edit of many keys holds from the next update on, whoever leaves
           { weight: 3, arbitrary: fc.record({ step: fc.constant("publish" as const), update, isBatch: noise }) },
           { weight: 1, arbitrary: fc.record({ step: fc.constant("poll" as const), who, count: fc.constant(64) }) },
           { weight: 1, arbitrary: fc.record({ step: fc.constant("release" as const), who, count: fc.constant(64) }) },
-          { weight: 1, arbitrary: fc.constant({ step: "sweep" as const }) },
+          { weight: 1, arbitrary: fc.constant({ step: "sweep" as const, elapsedMs: 1000 }) },
           { weight: 1, arbitrary: fc.record({ step: fc.constant("kill" as const), who, isGone: noise }) },
           { weight: 2, arbitrary: fc.record({ step: fc.constant("connect" as const), options, edits: first }) },
         ),

@@ -19,7 +19,7 @@ const SCHEDULES = 50;
 const { QLASTER_MODEL_RUNS, QLASTER_MODEL_PATH, QLASTER_MODEL_VERBOSE } = process.env;
 const scale = Number(QLASTER_MODEL_RUNS ?? 1);
 
-/** What so many schedules are there for: each of it happens ten times or more. */
+/** What schedules are there for. Each of it happens in one of those that are not random: see `CERTAIN`. */
 const MUST_HAPPEN = [
   "kills",
   "edits",

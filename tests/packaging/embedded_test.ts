@@ -88,4 +88,4 @@ rebuild("built again elsewhere, from nothing, the modules are the same to the by
       `${platform} differs: not reproducible, or the checkout's is stale (./dev build)`,
     );
   }
-}, { timeoutMs: 180_000 });
+}, { timeoutMs: 600_000 });

@@ -8,12 +8,11 @@ import { copyFileSync, cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path";
 import process from "node:process";
 import { ABI_HASH, LAYOUT_VERSION } from "../../src/native/abi.generated.ts";
-import { guarded } from "../support/guarded.ts";
 import { OWN_RUNTIME as runtime } from "../support/runtime.ts";
 import { Temporary } from "../support/temporary.ts";
 import { tool } from "./support/command.ts";
 import { loadIn } from "./support/loading.ts";
-import { copyPublished, ROOT } from "./support/packages.ts";
+import { copyPublished, packaged, ROOT } from "./support/packages.ts";
 
 const FILE_NAME = process.platform === "darwin" ? "libqlaster.dylib" : "libqlaster.so";
 const BUILT = join(ROOT, "zig-out/lib", FILE_NAME);
@@ -47,14 +46,14 @@ async function checkout(directory: Temporary): Promise<string> {
   return directory.at("mod.ts");
 }
 
-guarded(`load() in ${runtime} takes a checkout's build output before the embedded copy`, async (held) => {
+packaged(`load() in ${runtime} takes a checkout's build output before the embedded copy`, async (held) => {
   const directory = held.use(new Temporary());
   const { ok, libraries, message } = await loadIn(runtime, await checkout(directory), directory);
   assert.ok(ok, message);
   assert.deepEqual(libraries.map((line) => line.split(" ").at(-1)), [directory.at(`zig-out/lib/${FILE_NAME}`)]);
 });
 
-guarded(`load() in ${runtime} refuses build output that does not fit instead of hiding it`, async (held) => {
+packaged(`load() in ${runtime} refuses build output that does not fit instead of hiding it`, async (held) => {
   const directory = held.use(new Temporary());
   const mod = await checkout(directory);
   copyFileSync(
@@ -67,7 +66,7 @@ guarded(`load() in ${runtime} refuses build output that does not fit instead of 
   assert.match(message, /different builds of one version.*\.\/dev build/);
 });
 
-guarded(`load() in ${runtime} takes the path that it is given before QLASTER_NATIVE`, async (held) => {
+packaged(`load() in ${runtime} takes the path that it is given before QLASTER_NATIVE`, async (held) => {
   const directory = held.use(new Temporary());
   const mod = await checkout(directory);
   const own = directory.at("libqlaster-own.so");
@@ -81,7 +80,7 @@ guarded(`load() in ${runtime} takes the path that it is given before QLASTER_NAT
   assert.deepEqual(libraries.map((line) => line.split(" ").at(-1)), [own]);
 });
 
-guarded(`load() in ${runtime} takes QLASTER_NATIVE and says so when it is not there`, async (held) => {
+packaged(`load() in ${runtime} takes QLASTER_NATIVE and says so when it is not there`, async (held) => {
   const directory = held.use(new Temporary());
   const mod = await checkout(directory);
   const environment = {
@@ -99,7 +98,7 @@ for (
     [LAYOUT_VERSION + 1, /the TypeScript is the older one: upgrade @qlaster\/core/],
   ] as const
 ) {
-  guarded(
+  packaged(
     `load({ path }) in ${runtime} names both sides of layout ${version}, and which to upgrade`,
     async (held) => {
       const directory = held.use(new Temporary());
@@ -116,7 +115,7 @@ for (
   );
 }
 
-guarded(`load() in ${runtime} without build output and embedded copy says how to get one`, async (held) => {
+packaged(`load() in ${runtime} without build output and embedded copy says how to get one`, async (held) => {
   const directory = held.use(new Temporary());
   cpSync(join(ROOT, "src"), directory.at("src"), { recursive: true });
   copyFileSync(join(ROOT, "mod.ts"), directory.at("mod.ts"));
@@ -126,7 +125,7 @@ guarded(`load() in ${runtime} without build output and embedded copy says how to
   assert.match(message, /\.\/dev build/);
 });
 
-guarded(`load() in ${runtime} refuses a second library in one process`, async (held) => {
+packaged(`load() in ${runtime} refuses a second library in one process`, async (held) => {
   const directory = held.use(new Temporary());
   const { name, message } = await loadIn(runtime, await checkout(directory), directory, {
     argument: `).then(() => load({ path: "/other.so" })`,
@@ -138,7 +137,7 @@ guarded(`load() in ${runtime} refuses a second library in one process`, async (h
 if (runtime === "deno") {
   // Not none at all: to a child without any, Deno's node:child_process gives its own.
   for (const permissions of [["--allow-read"], ["--allow-ffi=/usr"], ["--allow-all", "--deny-ffi"]]) {
-    guarded(`load() in Deno with ${permissions.join(" ")} asks for --allow-ffi`, async (held) => {
+    packaged(`load() in Deno with ${permissions.join(" ")} asks for --allow-ffi`, async (held) => {
       const directory = held.use(new Temporary());
       const { code, message } = await loadIn("deno", await checkout(directory), directory, { permissions });
       assert.equal(code, "NATIVE_PERMISSION", message);
@@ -146,7 +145,7 @@ if (runtime === "deno") {
     });
   }
 
-  guarded("load() in Deno does not look at QLASTER_NATIVE without the permission, and does not ask", async (held) => {
+  packaged("load() in Deno does not look at QLASTER_NATIVE without the permission, and does not ask", async (held) => {
     const directory = held.use(new Temporary());
     const { ok, message } = await loadIn("deno", await checkout(directory), directory, {
       env: { QLASTER_NATIVE: "/dev/null/libqlaster.so" },

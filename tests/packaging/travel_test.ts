@@ -9,13 +9,12 @@ import assert from "node:assert/strict";
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import process from "node:process";
-import { guarded } from "../support/guarded.ts";
 import { executable, OWN_RUNTIME, type Runtime, RUNTIMES } from "../support/runtime.ts";
 import { Temporary } from "../support/temporary.ts";
 import { Program, tool, which } from "./support/command.ts";
-import { canPack, copyPublished, npmTarball, publishedFiles } from "./support/packages.ts";
+import { canPack, copyPublished, npmTarball, packaged, publishedFiles } from "./support/packages.ts";
 import { application, applicationWithWorkers, worker } from "./support/program.ts";
 
 const RUN = OWN_RUNTIME === "deno"
@@ -58,7 +57,7 @@ async function assertTravels(command: readonly string[], env: Record<string, str
   assert.deepEqual([code, errors], [0, ""]);
 }
 
-guarded(
+packaged(
   "deno publish would send every embedded library, the notices for what is in it, and no slow types",
   async () => {
     const files = await publishedFiles();
@@ -67,7 +66,7 @@ guarded(
   },
 );
 
-guarded(`a copy of the published files runs in ${OWN_RUNTIME}`, async (held) => {
+packaged(`a copy of the published files runs in ${OWN_RUNTIME}`, async (held) => {
   const source = held.use(new Temporary());
   await copyPublished(source.path);
   writeFileSync(source.at("app.ts"), application("./mod.ts"));
@@ -75,7 +74,7 @@ guarded(`a copy of the published files runs in ${OWN_RUNTIME}`, async (held) => 
 });
 
 // musl's loader and dyld know no library by its SONAME: there each thread has an instance (docs/packaging.md).
-guarded(`two Workers that start together share one instance in ${OWN_RUNTIME}`, async (held) => {
+packaged(`two Workers that start together share one instance in ${OWN_RUNTIME}`, async (held) => {
   const source = held.use(new Temporary());
   await copyPublished(source.path);
   writeFileSync(source.at("app.ts"), applicationWithWorkers());
@@ -98,7 +97,7 @@ guarded(`two Workers that start together share one instance in ${OWN_RUNTIME}`, 
 }, { skip: process.platform === "linux" ? undefined : "only glibc finds a loaded library by its SONAME" });
 
 for (const bundler of RUNTIMES) {
-  guarded(`the one file of ${bundler}'s bundler runs in ${OWN_RUNTIME}`, async (held) => {
+  packaged(`the one file of ${bundler}'s bundler runs in ${OWN_RUNTIME}`, async (held) => {
     const source = held.use(new Temporary());
     const target = held.use(new Temporary());
     await copyPublished(source.path);
@@ -111,10 +110,12 @@ for (const bundler of RUNTIMES) {
 const npm = which("npm");
 const installers: Record<string, readonly string[] | undefined> = {
   bun: [executable("bun"), "add", "--ignore-scripts"],
-  npm: npm === undefined ? undefined : [npm, "install", "--offline", "--no-audit", "--no-fund", "--ignore-scripts"],
+  npm: npm === undefined
+    ? undefined
+    : [npm, "install", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"],
 };
 for (const [name, command] of Object.entries(installers)) {
-  guarded(`the npm tarball, installed by ${name}, runs and has types in ${OWN_RUNTIME}`, async (held) => {
+  packaged(`the npm tarball, installed by ${name}, runs and has types in ${OWN_RUNTIME}`, async (held) => {
     const project = held.use(new Temporary());
     copyFileSync(await npmTarball(), project.at("core.tgz"));
     writeFileSync(project.at("package.json"), `{ "type": "module" }`);
@@ -124,6 +125,20 @@ for (const [name, command] of Object.entries(installers)) {
     }
     writeFileSync(project.at("app.ts"), application("@qlaster/core"));
     await assertTravels([...RUN, project.at("app.ts")]);
+
+    // Packages that few need are their users' to add.
+    for (const peer of ["litesvm", "@solana/kit"]) assert.ok(!existsSync(project.at(`node_modules/${peer}`)), peer);
+    const { peerDependenciesMeta } = JSON.parse(
+      readFileSync(project.at("node_modules/@qlaster/core/package.json"), "utf8"),
+    );
+    assert.deepEqual(peerDependenciesMeta, { "@solana/kit": { optional: true }, litesvm: { optional: true } });
+    // The command as `bunx` runs it; Deno runs the same file.
+    const cli = OWN_RUNTIME === "bun"
+      ? [executable("bun"), "x", "qlaster"]
+      : [executable("deno"), "run", "-A", "--no-prompt", "node_modules/@qlaster/core/qlaster.mjs"];
+    const env = { PATH: `${dirname(executable("bun"))}${delimiter}${process.env.PATH}` };
+    assert.match(await tool([...cli, "explain", "system"], project.path, env), /^SYSTEM\n/);
+    assert.match(await tool([...cli, "doctor"], project.path, env), /^ok {4}round trip/m);
 
     writeFileSync(project.at("typed.ts"), TYPED);
     if (OWN_RUNTIME === "deno") await tool([executable("deno"), "check", "typed.ts"], project.path);
@@ -144,7 +159,7 @@ await setupSender({ path: 1 });
 
 if (OWN_RUNTIME === "bun") {
   for (const flags of [[], ["--minify", "--bytecode", "--format=esm"]]) {
-    guarded(`bun build --compile ${flags.join(" ")} makes a program that needs nothing`, async (held) => {
+    packaged(`bun build --compile ${flags.join(" ")} makes a program that needs nothing`, async (held) => {
       const source = held.use(new Temporary());
       const target = held.use(new Temporary());
       await copyPublished(source.path);
@@ -155,7 +170,7 @@ if (OWN_RUNTIME === "bun") {
     });
   }
 } else {
-  guarded("a remote module in Deno runs from the cache after its server is gone", async (held) => {
+  packaged("a remote module in Deno runs from the cache after its server is gone", async (held) => {
     const source = held.use(new Temporary());
     const project = held.use(new Temporary());
     await copyPublished(source.path);

@@ -60,7 +60,7 @@ const READINGS: readonly Reading[] = [
 async function startReading(agent: Agent, path: string, readings: readonly Reading[]): Promise<void> {
   await agent.run(async ({ qlaster, script, kept }, { path, readings }) => {
     kept.readings = await Promise.all(readings.map(async ({ name, mode, idle, filter }) => {
-      const consumer = await qlaster.setupConsumer(path, { idle, name });
+      const consumer = await qlaster.setupConsumer(path, { reconnect: false, idle, name });
       // In two steps, which add up; and as base58 for half of the keys.
       await consumer.subscribe({ accounts: filter.accounts.map(script.accountKey), transactions: filter.transactions });
       const owners = filter.owners.map(script.ownerKey);
@@ -206,7 +206,7 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
     const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
     await openSender(sending, path, MIB);
     const acks = await reading.run(async (scope, path) => {
-      scope.consumer = await scope.qlaster.setupConsumer(path);
+      scope.consumer = await scope.qlaster.setupConsumer(path, { reconnect: false });
       // 100,000 keys are four messages; the last of them is the one to be found.
       const keys = Array.from({ length: 100_000 }, (_, i) => {
         const bytes = new Uint8Array(32);
@@ -265,7 +265,7 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
       const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
       await openSender(sending, path, MIB);
       await reading.run(async (scope, path) => {
-        scope.consumer = await scope.qlaster.setupConsumer(path);
+        scope.consumer = await scope.qlaster.setupConsumer(path, { reconnect: false });
       }, path);
       await sending.run(({ sender, script, pace, kept }) => {
         kept.publishing = (async () => {
@@ -327,7 +327,7 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
       const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
       await openSender(sending, path, 64 * 1024, { poolBytes: 0 });
       await reading.run(async (scope, path) => {
-        scope.consumer = await scope.qlaster.setupConsumer(path);
+        scope.consumer = await scope.qlaster.setupConsumer(path, { reconnect: false });
         await scope.consumer.subscribe({ owners: [scope.script.ownerKey(0)] });
       }, path);
       const sent = await sending.run(({ sender, script }) => {
@@ -397,7 +397,7 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
       const { path, sending, reading } = pairOf(held, senderRuntime, consumerRuntime);
       await openSender(sending, path, 64 * 1024);
       await reading.run(async (scope, { path, name }) => {
-        scope.consumer = await scope.qlaster.setupConsumer(path, { idle: "park", name });
+        scope.consumer = await scope.qlaster.setupConsumer(path, { reconnect: false, idle: "park", name });
         await scope.consumer.subscribe({ accounts: [scope.script.accountKey(1), scope.script.accountKey(2)] });
       }, { path, name: "Zürich \u{1F40E}" });
       assert.deepEqual(await sending.event(({ type }: { type: string }) => type === "subscription"), {
@@ -456,7 +456,7 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
     await openSender(sending, path, 64 * 1024);
     const ends = await reading.run(async (scope, path) => {
       const aborting = new AbortController();
-      const open = () => scope.qlaster.setupConsumer(path, { signal: aborting.signal, idle: "park" });
+      const open = () => scope.qlaster.setupConsumer(path, { reconnect: false, signal: aborting.signal, idle: "park" });
       const consumers = await Promise.all([open(), open(), open()]);
       const [first, second, third] = consumers as [typeof scope.consumer, typeof scope.consumer, typeof scope.consumer];
       const loops = [
@@ -474,7 +474,7 @@ for (const [senderRuntime, consumerRuntime] of PAIRS) {
       aborting.abort();
       const outcomes = await Promise.all(loops);
       const reasons = await Promise.all(consumers.map(async (consumer) => (await consumer.whenEnded).reason));
-      const late = await scope.qlaster.setupConsumer(path, { signal: aborting.signal }).then(
+      const late = await scope.qlaster.setupConsumer(path, { reconnect: false, signal: aborting.signal }).then(
         () => "connected",
         (error) => error.name,
       );
@@ -519,7 +519,7 @@ guarded(
         new DataView(bytes.buffer).setUint32(0, i);
         return bytes;
       });
-      const consumer = await qlaster.setupConsumer(path);
+      const consumer = await qlaster.setupConsumer(path, { reconnect: false });
       return (await consumer.subscribe({ accounts: keys })).generation;
     }, path);
     assert.equal(generation, 13);

@@ -66,7 +66,7 @@ async function send(): Promise<void> {
 
 /** Checks every update; says how many there were. */
 async function receive(): Promise<void> {
-  const consumer = await setupConsumer(path);
+  const consumer = await setupConsumer(path, { reconnect: false });
   await consumer.subscribe({ owners: [OWNER] });
   say({ ready: true });
   let expected = 0n;

@@ -8,7 +8,9 @@
  * | rust | the same with the crate `shaq` at the other end, each way; needs cargo |
  * | streams | all four pairs of runtimes, millions of updates each, every one checked |
  * | processes | 500 random schedules of tests/model/processes_test.ts, in real processes of both runtimes |
+ * | cache | 10,000 random schedules of tests/model/cache_test.ts in each runtime, and 500 with senders in other processes |
  * | churn | consumers come, read and are killed, for minutes; descriptors, mappings and memory of the sender are counted |
+ * | yellowstone | 100,000 updates a second from a Geyser server to five consumers, for minutes, with each runtime as the sender |
  *
  * @module
  */
@@ -19,10 +21,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
+import { cache } from "./cache.ts";
 import { churn } from "./churn.ts";
 import { rust } from "./rust.ts";
 import { schedules } from "./schedules.ts";
 import { streams } from "./streams.ts";
+import { yellowstoneSoak } from "./yellowstone.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 
@@ -39,7 +43,9 @@ const runs: Record<string, Run> = {
   rust,
   streams,
   processes: schedules,
+  cache: (_, minutes) => cache(minutes),
   churn,
+  yellowstone: yellowstoneSoak,
 };
 
 const { values, positionals } = parseArgs({

@@ -16,6 +16,12 @@ export const RUNTIMES: Record<string, string[]> = {
   bun: [process.env["QLASTER_BUN"] ?? "bun", "run", CHILD],
 };
 
+/** A program that may do more than use the library. */
+function commandOf(runtime: string, file: string): string[] {
+  const command = RUNTIMES[runtime]![0]!;
+  return runtime === "deno" ? [command, "run", "-A", "--no-check", file] : [command, "run", file];
+}
+
 /** A child with the JSON lines that it says. */
 export class Child {
   readonly process: ChildProcess;
@@ -25,8 +31,9 @@ export class Child {
   #notify = () => {};
   #isOver = false;
 
-  constructor(runtime: string, ...args: string[]) {
-    const [command, ...before] = RUNTIMES[runtime]!;
+  /** @param program A runtime that runs child.ts, or a runtime and another file. */
+  constructor(program: string | readonly [runtime: string, file: string], ...args: string[]) {
+    const [command, ...before] = typeof program === "string" ? RUNTIMES[program]! : commandOf(...program);
     this.process = spawn(command!, [...before, ...args], { stdio: ["ignore", "pipe", "inherit"] });
     this.process.stdout!.setEncoding("utf8").on("data", (text: string) => {
       const lines = (this.#rest + text).split("\n");

@@ -12,6 +12,7 @@ import * as peer from "../model/support/process_peer.ts";
 import * as libc from "./libc.ts";
 import * as pace from "./pace.ts";
 import * as script from "./script.ts";
+import "./settled_runtime.ts"; // others compare what this process holds
 
 /** What a function that was sent here can use. It sees nothing else: no closure comes along. */
 export interface Scope {
@@ -75,12 +76,6 @@ async function serve({ id, source, argument }: Request): Promise<void> {
     tell({ id, error: { name, message, code, reason, stack } });
   }
 }
-
-// Deno starts a thread with a socket pair for signals: at the first listener, else of itself half a second after its
-// start. Whoever compares what this process holds needs it to be there from the beginning.
-const ignore = () => {};
-process.on("SIGUSR2", ignore);
-process.off("SIGUSR2", ignore);
 
 createInterface({ input: process.stdin })
   .on("line", (line) => void serve(JSON.parse(line)))

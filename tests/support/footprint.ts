@@ -4,6 +4,7 @@
  */
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import "./settled_runtime.ts";
 
 /** What a leak would change. */
 export interface Footprint {
@@ -39,7 +40,7 @@ export function footprintOf(pid: Pid): Footprint {
   };
 }
 
-const EVENTUALLY_MS = 20_000;
+const EVENTUALLY_MS = 30_000;
 
 /** Looks until `condition` holds: for states that no event tells. Fails with `what` after a deadline. */
 export async function eventually(

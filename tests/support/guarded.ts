@@ -11,7 +11,7 @@ export interface Held {
   defer(release: () => void | Promise<void>): void;
 }
 
-const WATCHDOG_MS = 50_000;
+const WATCHDOG_MS = 100_000;
 
 /**
  * @param options.skip Why it can't run here; undefined if it can.

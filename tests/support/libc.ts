@@ -10,6 +10,7 @@ interface Libc {
   memfd_create(name: Buffer, flags: number): number;
   ftruncate(fd: number, size: bigint): number;
   fcntl(fd: number, command: number, argument: number): number;
+  ioctl(fd: number, request: bigint, argument: Buffer): number;
   mmap(address: null, size: bigint, protection: number, flags: number, fd: number, offset: bigint): unknown;
   munmap(address: unknown, size: bigint): number;
   close(fd: number): number;
@@ -29,6 +30,9 @@ interface Libc {
   mkfifo(path: Buffer, mode: number): number;
   setgid(gid: number): number;
   setuid(uid: number): number;
+  kill(pid: number, signal: number): number;
+  /** Variadic; only for calls that take nothing but small numbers. */
+  syscall(number: bigint, argument: bigint): number | bigint;
 }
 
 /** Name: parameters, result. "fd size" and the like are i32; sizes are 64 bits. */
@@ -36,6 +40,7 @@ const SYMBOLS = {
   memfd_create: [["buffer", "u32"], "i32"],
   ftruncate: [["i32", "i64"], "i32"],
   fcntl: [["i32", "i32", "i32"], "i32"],
+  ioctl: [["i32", "u64", "buffer"], "i32"],
   mmap: [["pointer", "u64", "i32", "i32", "i32", "i64"], "pointer"],
   munmap: [["pointer", "u64"], "i32"],
   close: [["i32"], "i32"],
@@ -55,6 +60,8 @@ const SYMBOLS = {
   mkfifo: [["buffer", "u32"], "i32"],
   setgid: [["u32"], "i32"],
   setuid: [["u32"], "i32"],
+  kill: [["i32", "i32"], "i32"],
+  syscall: [["i64", "i64"], "i64"],
 } as const;
 
 // deno-lint-ignore no-explicit-any
@@ -186,6 +193,11 @@ const scratch = new Uint8Array(1024);
 
 export function close(fd: number): void {
   done(libc().close(fd), "close");
+}
+
+/** Ends the calling thread alone. Of a main thread: the process is as if it were dying, and holds its descriptors still. */
+export function endThread(): void {
+  libc().syscall(process.arch === "arm64" ? 93n : 60n, 0n); // SYS_exit
 }
 
 /** For good, in all threads. */

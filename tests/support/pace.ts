@@ -9,17 +9,18 @@ import { roomOf } from "./script.ts";
 /** What one consumer may hold of the sender's pool. */
 const POOL_SHARES = 4;
 
-/** Waits until half of every ring and of every share of the pool is free, and at least `bytes`. */
-export async function waitForRoom(sender: Sender, bytes: number): Promise<void> {
+/** Whether half of every ring and of every share of the pool is free, and at least `bytes`. */
+export function hasRoom(sender: Sender, bytes: number): boolean {
   const shareBytes = sender.metrics.pool.capacityBytes / POOL_SHARES;
-  while (
-    sender.consumers().some(({ ring, poolBytes }) => {
-      const free = ring.capacityBytes - ring.usedBytes;
-      return free < ring.capacityBytes / 2 || free < bytes + ring.capacityBytes / 8 || poolBytes > shareBytes / 2;
-    })
-  ) {
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
+  return sender.consumers().every(({ ring, poolBytes }) => {
+    const free = ring.capacityBytes - ring.usedBytes;
+    return free >= ring.capacityBytes / 2 && free >= bytes + ring.capacityBytes / 8 && poolBytes <= shareBytes / 2;
+  });
+}
+
+/** Waits for that. */
+export async function waitForRoom(sender: Sender, bytes: number): Promise<void> {
+  while (!hasRoom(sender, bytes)) await new Promise((resolve) => setTimeout(resolve, 1));
 }
 
 /** Cuts a list into pieces that fit a quarter of a ring each (or are one update). */

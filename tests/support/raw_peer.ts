@@ -43,7 +43,7 @@ export function message(
 }
 
 export function helloBody(
-  options: { versionMin?: number; versionMax?: number; nameLength?: number; name?: Uint8Array } = {},
+  options: { versionMin?: number; versionMax?: number; nameLength?: number; name?: Uint8Array; policy?: number } = {},
 ): Uint8Array {
   const name = options.name ?? new Uint8Array(0);
   const body = new Uint8Array(HelloBody.size + name.length);
@@ -51,6 +51,7 @@ export function helloBody(
   view.setUint16(HelloBody.versionMin, options.versionMin ?? LAYOUT_VERSION, true);
   view.setUint16(HelloBody.versionMax, options.versionMax ?? LAYOUT_VERSION, true);
   view.setUint32(HelloBody.nameLength, options.nameLength ?? name.length, true);
+  view.setUint16(HelloBody.policy, options.policy ?? 0, true);
   body.set(name, HelloBody.size);
   return body;
 }
@@ -76,8 +77,14 @@ export function grantBody(
   return body;
 }
 
-export function concat(...parts: readonly Uint8Array[]): Uint8Array {
-  return Uint8Array.from(parts.flatMap((part) => [...part]));
+export function concat(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
 }
 
 /** One end of a link, and all that came through it. */
@@ -228,10 +235,10 @@ export class RawConsumer implements Disposable {
     this.senderWake = native.wakeOpen(wakeFd);
   }
 
-  static async connect(native: Native, path: string): Promise<RawConsumer> {
+  static async connect(native: Native, path: string, policy = 0): Promise<RawConsumer> {
     const link = RawLink.connect(native, path);
     const wake = new RawWake(native);
-    link.send(message(LinkKind.hello, helloBody()), [wake.passed]);
+    link.send(message(LinkKind.hello, helloBody({ policy })), [wake.passed]);
     wake.closePassed();
     const { kind } = await link.message();
     if (kind !== LinkKind.grant) throw new Error(`Not granted: ${kind}`);

@@ -175,6 +175,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const SIOCOUTQ = 0x5411n;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
@@ -318,6 +319,13 @@ export class RawV9Link implements Disposable {
   get unread(): Uint8Array {
     this.#takeIn();
     return this.#rest;
+  }
+
+  /** Whether the other side has read all that was sent. */
+  get isTaken(): boolean {
+    const waiting = new Int32Array(1);
+    if (libc.libc().ioctl(this.fd, SIOCOUTQ, waiting) !== 0) throw new Error("ioctl(SIOCOUTQ) failed");
+    return waiting[0] === 0;
   }
 
   /** Waits until the other side has closed. What it said before is an error. */

@@ -10,7 +10,7 @@
 
 import type { AccountUpdate, ReadonlyUint8Array, SlotUpdate, TransactionUpdate } from "../../src/types.ts";
 import type { DataSlice, NamedFilter } from "../../src/wire/filters.ts";
-import { messageKeys, outcomeOf, slicesOf } from "./reference_filters.ts";
+import { outcomeOf, slicesOf, transactionKeys } from "./reference_filters.ts";
 
 /** Bytes of the parts of frames, docs/protocol.md. */
 const HEADER = 64;
@@ -37,6 +37,8 @@ export interface FanoutOptions {
   readonly guard: "off" | "count" | "drop";
   /** Payloads from this size on go into the pool. */
   readonly poolThreshold: number;
+  /** How long a consumer may leave no room for marks. */
+  readonly stallMs: number;
 }
 
 export interface ConsumerOptions {
@@ -71,6 +73,8 @@ export interface Frame {
   readonly kind: FrameName;
   readonly sequence: number;
   readonly mask: bigint;
+  /** Of the mark of an edit. */
+  readonly generation: number;
   /** Of an account, transaction, slot, or of the account that left. */
   readonly update: ModelUpdate | undefined;
   /** What travels of an account's data. */
@@ -97,6 +101,8 @@ export interface Polled {
   readonly frame: Frame;
   readonly lost: number;
   readonly ringBytes: number;
+  /** Of a slot frame: what of its slot was skipped in the ring. */
+  readonly skipped: Counts;
 }
 
 /** What the engine says, after the call at hand, that it has lost of a consumer's updates. */
@@ -192,6 +198,9 @@ class Consumer {
   polled = 0;
   skipTo = 0;
   skipped = 0;
+  /** Updates that were in its ring and that it skipped; those of slots. */
+  skippedUpdates = 0;
+  readonly skippedOfSlot = new Map<bigint, { accounts: number; transactions: number }>();
   /** What was polled and not released, oldest first: bytes of the ring. */
   readonly held: number[] = [];
   ordinal = 0;
@@ -207,6 +216,12 @@ class Consumer {
   lost = 0;
   conflated = 0;
   isGapDue = false;
+  /** Of the newest edit; and whether its mark has found no room. */
+  generation = 0;
+  isEditDue = false;
+  /** Where it stood when something that may use the reserved room had none, and for how long. */
+  stalledAt = -1;
+  stalledMs = 0;
 
   constructor(readonly id: number, readonly options: ConsumerOptions) {}
 
@@ -216,6 +231,11 @@ class Consumer {
 
   get pinned(): number {
     return this.inRing.reduce((sum, { pinned, end }) => sum + (end > this.released ? pinned : 0), 0);
+  }
+
+  /** Whether something has to be said that had no room. */
+  get isDue(): boolean {
+    return this.pendingLost > 0 || this.isEditDue || this.backlog.some(({ frame }) => mayUseReserved(frame));
   }
 
   get backlogLimit(): number {
@@ -248,6 +268,7 @@ export class ReferenceFanout {
   }
 
   remove(id: number): void {
+    this.counts.lost += this.consumers.get(id)!.skippedUpdates;
     this.#silence(this.consumers.get(id)!);
     this.consumers.delete(id);
   }
@@ -319,6 +340,23 @@ export class ReferenceFanout {
     consumer.filters.set(filter.bit, filter);
     if (consumer.staged === filter) consumer.staged = undefined;
     filter.isInForce = true;
+  }
+
+  /** What all filters in force want: each key with a letter for what, and "*" for all. */
+  demand(): string[] {
+    const wanted = new Set<string>();
+    for (const { filters } of this.consumers.values()) {
+      for (const { conditions, accounts, owners, isUnkeyed, takesTransactions } of filters.values()) {
+        if (takesTransactions) wanted.add("transactions *");
+        if (conditions?.slots !== undefined) continue;
+        const isTransactions = conditions?.transactions !== undefined;
+        for (const key of accounts) wanted.add(`${isTransactions ? "transactions" : "accounts"} ${key}`);
+        if (isTransactions) continue;
+        for (const key of owners) wanted.add(`owners ${key}`);
+        if (isUnkeyed) wanted.add("accounts *");
+      }
+    }
+    return [...wanted].sort();
   }
 
   // Publishing
@@ -423,6 +461,7 @@ export class ReferenceFanout {
     const common = {
       kind: update.kind,
       sequence: this.sequence + 1,
+      generation: 0,
       mask,
       update,
       slotLost: NOTHING,
@@ -442,6 +481,11 @@ export class ReferenceFanout {
     return { ...common, data, isSliced, isClipped: clipped, published };
   }
 
+  /** Of those that have left, and of those that are here. */
+  get lostInAll(): number {
+    return [...this.consumers.values()].reduce((sum, { skippedUpdates }) => sum + skippedUpdates, this.counts.lost);
+  }
+
   /** Those that anything was published of. */
   slots(): bigint[] {
     return [...this.#published.keys()];
@@ -459,7 +503,9 @@ export class ReferenceFanout {
       const isPooled = this.#isPooled(consumer, frame);
       const size = padded(headSize(frame) + (isPooled ? 0 : tailSize(frame)));
       if (size > limitOf(consumer, frame)) continue; // it never fits: lost, and no reason to wait
-      const before = used.get(consumer) ?? consumer.produced - consumer.released;
+      // The mark of an edit goes before the update.
+      const due = consumer.isEditDue ? padded(HEADER + BODY.filter) : 0;
+      const before = used.get(consumer) ?? consumer.produced - consumer.released + due;
       const held = pinned.get(consumer) ?? consumer.pinned;
       if (isPooled && held > 0 && held + tailSize(frame) > consumer.options.poolBytes) isBlocked = true;
       if (before + size > limitOf(consumer, frame)) isBlocked = true;
@@ -508,6 +554,7 @@ export class ReferenceFanout {
 
   /** Whether it is in the ring. */
   #deliver(consumer: Consumer, frame: Frame, witness: Witness): boolean {
+    if (consumer.isEditDue) this.#sayEdit(consumer, this.sequence - 1);
     if (consumer.backlog.length > 0 && !this.flush(consumer.id)) {
       this.#wait(consumer, frame, witness);
       return false;
@@ -596,7 +643,7 @@ export class ReferenceFanout {
       }
       consumer.backlog.shift();
       if (outcome === "too large") this.#lose(consumer, frame, false);
-      else consumer.frames += 1;
+      else if (isUpdate(frame)) consumer.frames += 1;
     }
     return true;
   }
@@ -605,14 +652,35 @@ export class ReferenceFanout {
   flushAwaited(id: number): boolean {
     const isEmpty = this.flush(id);
     const consumer = this.consumers.get(id)!;
-    if (consumer.isLive) this.#sayGap(consumer);
+    if (consumer.isLive) this.#sayDue(consumer);
     return isEmpty;
   }
 
   /** What has to be done now and then. Shows what was staged: who did so may be gone. */
-  sweep(): void {
+  sweep(elapsedMs: number): void {
     this.commit();
-    for (const consumer of this.consumers.values()) if (consumer.isLive) this.#sayGap(consumer);
+    for (const consumer of this.consumers.values()) {
+      if (!consumer.isLive) continue;
+      this.#sayDue(consumer);
+      if (!consumer.isDue) consumer.stalledAt = -1;
+      else if (consumer.stalledAt !== consumer.released) {
+        consumer.stalledAt = consumer.released;
+        consumer.stalledMs = 0;
+      } else {
+        consumer.stalledMs += elapsedMs;
+        if (consumer.stalledMs >= this.options.stallMs) this.#end(consumer);
+      }
+    }
+  }
+
+  #sayDue(consumer: Consumer): void {
+    if (consumer.isEditDue) this.#sayEdit(consumer, this.sequence);
+    this.#sayGap(consumer);
+  }
+
+  /** The newest edit's mark says all that those of older ones would have. */
+  #sayEdit(consumer: Consumer, sequence: number): void {
+    if (this.#putMark(consumer, "filter", sequence) === "taken") consumer.committed = consumer.produced;
   }
 
   /** Losses that no frame has said are said by one of their own, if there is room. */
@@ -640,13 +708,22 @@ export class ReferenceFanout {
     for (const consumer of this.consumers.values()) if (consumer.isLive) consumer.committed = consumer.produced;
   }
 
-  /** A mark behind all frames. */
-  mark(id: number, kind: "gap" | "filter" | "goodbye"): "taken" | "full" {
+  /** A mark behind all frames. That of an edit, with its `generation`, comes later if there is no room. */
+  mark(id: number, kind: "gap" | "filter" | "goodbye", generation = 0): "taken" | "full" {
     const consumer = this.consumers.get(id)!;
-    if (consumer.backlog.length > 0) return "full";
+    if (kind === "filter") consumer.generation = generation;
+    const outcome = this.#putMark(consumer, kind, this.sequence);
+    if (outcome === "taken") consumer.committed = consumer.produced;
+    else if (kind === "filter") consumer.isEditDue = true;
+    return outcome;
+  }
+
+  /** Behind what waits, the mark of an edit waits, too. Backlogs are large where there are such marks: it fits, or nothing does. */
+  #putMark(consumer: Consumer, kind: "gap" | "filter" | "goodbye", sequence: number): "taken" | "full" {
     const frame: Frame = {
       kind,
-      sequence: this.sequence,
+      sequence,
+      generation: kind === "filter" ? consumer.generation : 0,
       mask: MASK_ALL,
       update: undefined,
       data: new Uint8Array(0),
@@ -658,9 +735,12 @@ export class ReferenceFanout {
       conflated: 0,
       isPooled: false,
     };
-    const outcome = this.#offer(consumer, frame, false);
-    if (outcome !== "taken") return "full";
-    consumer.committed = consumer.produced;
+    if (consumer.backlog.length > 0) {
+      const size = padded(WAITING + headSize(frame));
+      if (kind !== "filter" || consumer.backlogBytes + size > consumer.backlogLimit) return "full";
+      consumer.backlog.push({ frame, key: undefined, size });
+    } else if (this.#offer(consumer, frame, false) !== "taken") return "full";
+    if (kind === "filter") consumer.isEditDue = false;
     return "taken";
   }
 
@@ -669,16 +749,20 @@ export class ReferenceFanout {
   /** What a consumer is shown next. */
   poll(id: number, count: number): Polled[] {
     const consumer = this.consumers.get(id)!;
-    if (consumer.skipTo > consumer.polled) {
-      consumer.skipped += consumer.skipTo - consumer.polled;
-      consumer.polled = consumer.skipTo;
-    }
     const polled: Polled[] = [];
-    for (const { frame, ordinal, start, end } of consumer.inRing) {
+    for (const inRing of consumer.inRing) {
+      const { frame, ordinal, start, end } = inRing;
       if (start < consumer.polled) continue;
       if (end > consumer.committed || polled.length === count) break;
+      if (this.#skip(consumer, inRing)) continue;
       const lost = ordinal - consumer.ordinalPolled - (isUpdate(frame) ? 1 : 0);
-      polled.push({ frame, lost, ringBytes: end - start + consumer.skipped });
+      const ofSlot = frame.kind === "slot" ? consumer.skippedOfSlot.get(frame.update!.slot) : undefined;
+      polled.push({
+        frame,
+        lost,
+        ringBytes: end - start + consumer.skipped,
+        skipped: { ...ofSlot ?? NOTHING },
+      });
       consumer.held.push(end - start + consumer.skipped);
       consumer.skipped = 0;
       consumer.polled = end;
@@ -689,6 +773,18 @@ export class ReferenceFanout {
       consumer.skipped = 0;
     }
     return polled;
+  }
+
+  /** What is stale is lost; marks, but for gaps, are told of all the same. */
+  #skip(consumer: Consumer, { frame, end }: InRing): boolean {
+    if (end > consumer.skipTo || (!isUpdate(frame) && frame.kind !== "gap")) return false;
+    if (isUpdate(frame)) consumer.skippedUpdates += 1;
+    if (frame.kind === "account" || frame.kind === "transaction") {
+      at(consumer.skippedOfSlot, frame.update!.slot)[`${frame.kind}s`] += 1;
+    }
+    consumer.skipped += end - consumer.polled;
+    consumer.polled = end;
+    return true;
   }
 
   /** Gives the oldest of what was polled back. @returns How many bytes that is. */
@@ -722,14 +818,19 @@ function headSize({ kind, update }: Frame): number {
 
 function tailSize({ kind, update, data }: Frame): number {
   if (kind !== "transaction") return data.length;
-  const { message, meta } = update as TransactionUpdate;
-  return meta === undefined ? message.length : padded(message.length) + meta.length;
+  const { message, loadedAddresses, meta } = update as TransactionUpdate;
+  const loaded = (loadedAddresses?.writable.length ?? 0) + (loadedAddresses?.readonly.length ?? 0);
+  if (meta === undefined && loaded === 0) return message.length;
+  return padded(message.length) + 32 * loaded + (meta?.length ?? 0);
 }
 
 /** Data leave the reserved room alone. */
-function limitOf({ options }: Consumer, { kind }: Frame): number {
-  const isData = kind === "account" || kind === "transaction" || kind === "left";
-  return isData ? options.capacity - options.reserved : options.capacity;
+function mayUseReserved({ kind }: Frame): boolean {
+  return kind !== "account" && kind !== "transaction" && kind !== "left";
+}
+
+function limitOf({ options }: Consumer, frame: Frame): number {
+  return mayUseReserved(frame) ? options.capacity : options.capacity - options.reserved;
 }
 
 function isOlder(a: ModelAccount, b: ModelAccount): boolean {
@@ -771,9 +872,9 @@ function at(map: Map<bigint, { accounts: number; transactions: number }>, slot: 
 const namedKeys = new WeakMap<object, readonly string[]>();
 
 /** The keys that a transaction names. */
-function keysOf({ message }: TransactionUpdate): readonly string[] {
-  let keys = namedKeys.get(message);
-  if (keys === undefined) namedKeys.set(message, keys = messageKeys(message).map(keyName));
+function keysOf(update: TransactionUpdate): readonly string[] {
+  let keys = namedKeys.get(update);
+  if (keys === undefined) namedKeys.set(update, keys = transactionKeys(update).map(keyName));
   return keys;
 }
 

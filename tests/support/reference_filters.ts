@@ -18,9 +18,7 @@ import type {
 
 /** A write, and whether it changed anything; undefined: nobody knows. */
 export type ReferenceAccount = AccountUpdate & { readonly changed?: boolean | undefined };
-/** A transaction, and what it loaded from lookup tables. */
-export type ReferenceTransaction = TransactionUpdate & { readonly loadedAddresses?: readonly AddressLike[] };
-export type ReferenceUpdate = ReferenceAccount | ReferenceTransaction | SlotUpdate;
+export type ReferenceUpdate = ReferenceAccount | TransactionUpdate | SlotUpdate;
 
 /** What a filter makes of an update. "unchanged": it would match, had the write changed anything. */
 export type ReferenceOutcome = "no" | "unchanged" | "yes";
@@ -142,19 +140,24 @@ function isTokenAccount({ owner, data }: AccountUpdate): boolean {
 
 // Transactions
 
-function transactionMatches(filter: TransactionFilter, update: ReferenceTransaction): boolean {
+function transactionMatches(filter: TransactionFilter, update: TransactionUpdate): boolean {
   if (filter.vote !== undefined && filter.vote !== (update.vote ?? false)) return false;
   if (filter.failed !== undefined && filter.failed !== (update.failed ?? false)) return false;
   if (filter.signature !== undefined) {
     const wanted = typeof filter.signature === "string" ? base58(filter.signature) : filter.signature;
     if (hex(wanted) !== hex(update.signature)) return false;
   }
-  const keys = [...messageKeys(update.message), ...update.loadedAddresses ?? []];
+  const keys = transactionKeys(update);
   const names = (key: AddressLike) => hasKey(keys, key);
   if (filter.accountInclude !== undefined && ![...filter.accountInclude].some(names)) return false;
   if (filter.accountExclude !== undefined && [...filter.accountExclude].some(names)) return false;
   if (filter.accountRequired !== undefined && ![...filter.accountRequired].every(names)) return false;
   return true;
+}
+
+/** The keys that a transaction names: those in its message, and those that it loaded from lookup tables. */
+export function transactionKeys({ message, loadedAddresses }: TransactionUpdate): AddressLike[] {
+  return [...messageKeys(message), ...loadedAddresses?.writable ?? [], ...loadedAddresses?.readonly ?? []];
 }
 
 /**

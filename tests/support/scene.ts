@@ -50,7 +50,7 @@ export class Scene {
     const sender = held.use(
       await setupSender({ path, ringCapacityBytes: 65536, handshakeTimeoutMs: 500, ...options }),
     );
-    const honest = held.use(await setupConsumer(path, { name: "honest", idle: "park" }));
+    const honest = held.use(await setupConsumer(path, { reconnect: false, name: "honest", idle: "park" }));
     await honest.subscribe({ owners: [ownerKey(0)] });
     // What the runtime opens at the first use of something is no leak: so once around first.
     const warm = await setupConsumer(path, { name: "honest", idle: "park" });
@@ -75,7 +75,7 @@ export class Scene {
 
   /** A new consumer gets what it asks for. */
   async assertServes(): Promise<void> {
-    const fresh = await setupConsumer(this.path, { name: "honest", idle: "park" });
+    const fresh = await setupConsumer(this.path, { reconnect: false, name: "honest", idle: "park" });
     await fresh.subscribe({ owners: [ownerKey(0)] });
     await this.#assertDelivers(this.#honest, fresh);
     await fresh.close();

@@ -66,6 +66,8 @@ function sizeOf(random: () => number): number {
 export function createScript(seed: number, count: number): Update[] {
   const random = createRandom(seed);
   const chance = (p: number) => random() < p;
+  const someKeys = () =>
+    Array.from({ length: Math.floor(random() * 20) }, () => accountKey(Math.floor(random() * KEYS)));
   const u64 = () => (BigInt(Math.floor(random() * 4294967296)) << 32n) | BigInt(Math.floor(random() * 4294967296));
   const updates: Update[] = [];
   let slot = 1000n;
@@ -98,6 +100,7 @@ export function createScript(seed: number, count: number): Update[] {
         signature: fill(64, random),
         message: fill(1 + Math.floor(random() * 4096), random),
         meta: chance(0.5) ? fill(Math.floor(random() * 3000), random) : undefined,
+        loadedAddresses: chance(0.3) ? { writable: someKeys(), readonly: someKeys() } : undefined,
         vote: chance(0.5),
         failed: chance(0.5),
         bankId: u64(),
@@ -125,7 +128,10 @@ export function createScript(seed: number, count: number): Update[] {
 export function roomOf(update: Update): number {
   const head = 256;
   if (update.kind === "account") return head + update.data.length;
-  if (update.kind === "transaction") return head + update.message.length + (update.meta?.length ?? 0);
+  if (update.kind === "transaction") {
+    const { writable, readonly } = update.loadedAddresses ?? { writable: [], readonly: [] };
+    return head + update.message.length + 32 * (writable.length + readonly.length) + (update.meta?.length ?? 0);
+  }
   return head;
 }
 
@@ -169,6 +175,9 @@ export function describe(update: Update, sequence: number, counts: string): stri
         update.message.length,
         hex(update.message as Uint8Array),
         update.meta === undefined ? "-" : hex(update.meta as Uint8Array),
+        ...update.loadedAddresses?.writable.map((key) => hex(key as Uint8Array)) ?? [],
+        "|",
+        ...update.loadedAddresses?.readonly.map((key) => hex(key as Uint8Array)) ?? [],
         update.vote,
         update.failed,
         update.bankId,

@@ -17,7 +17,9 @@ import { compared, recordFromPercentiles, recordFromRuns } from "../../bench/rec
 
 const MAIN = fileURLToPath(new URL("../../bench/main.ts", import.meta.url));
 const RUNTIME_ARGS = process.versions.bun === undefined ? ["run", "--quiet", "-A", "--no-check"] : ["run"];
-const WATCHDOG_MS = 50_000;
+const WATCHDOG_MS = 150_000;
+/** Of a test that starts a bench: its watchdog speaks first. */
+const PATIENT = { timeout: WATCHDOG_MS + 10_000 };
 
 async function runBench(...args: string[]) {
   const temporary = mkdtempSync(join(tmpdir(), "qlaster-bench-test-"));
@@ -39,7 +41,7 @@ async function runBench(...args: string[]) {
   }
 }
 
-test("bench --json gives records with all that is needed to believe them", async () => {
+test("bench --json gives records with all that is needed to believe them", PATIENT, async () => {
   const { code, stdout, stderr, leftBehind } = await runBench("ffi", "--quick", "--json");
   assert.equal(code, 0, stderr);
   assert.deepEqual(leftBehind, []);
@@ -58,7 +60,7 @@ test("bench --json gives records with all that is needed to believe them", async
   assert.ok(["deno", "bun"].every((runtime) => records.some(({ name }) => name.includes(`${runtime}: ringPoll`))));
 });
 
-test("bench refuses an unknown name in one sentence that says which there are", async () => {
+test("bench refuses an unknown name in one sentence that says which there are", PATIENT, async () => {
   const { code, stdout, stderr } = await runBench("nope");
   assert.equal(code, 2);
   assert.equal(stdout, "");

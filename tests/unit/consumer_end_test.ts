@@ -42,12 +42,14 @@ test("reading a closed consumer gives nothing and throws nothing", async () => {
 test("metrics can be asked for before, during and after", async () => {
   await using place = new Place();
   const { sender, consumer } = await place.pair();
+  const none = { frames: 0, bytes: 0, lost: 0, conflated: 0, undecodable: 0 };
+  const { connectedAt } = consumer.metrics;
+  assert.ok(connectedAt! <= Date.now());
   const fresh = {
-    frames: 0,
-    bytes: 0,
-    lost: 0,
-    conflated: 0,
-    undecodable: 0,
+    ...none,
+    connection: none,
+    reconnects: 0,
+    connectedAt,
     parks: 0,
     discarded: { updates: 0, transactions: 0, slots: 0 },
     ring: { capacityBytes: CAPACITY_BYTES, usedBytes: 0 },
@@ -57,9 +59,11 @@ test("metrics can be asked for before, during and after", async () => {
   sender.publishSlot(slotUpdate());
   assert.deepEqual(consumer.metrics, { ...fresh, ring: { ...fresh.ring, usedBytes: 256 } });
   consumer.poll(() => {}, 1);
-  assert.deepEqual(consumer.metrics, { ...fresh, frames: 1, bytes: 128, ring: { ...fresh.ring, usedBytes: 128 } });
+  const some = { ...none, frames: 1, bytes: 128 };
+  const read = { ...fresh, ...some, connection: some };
+  assert.deepEqual(consumer.metrics, { ...read, ring: { ...fresh.ring, usedBytes: 128 } });
   await consumer.close();
-  assert.deepEqual(consumer.metrics, { ...fresh, frames: 1, bytes: 128 });
+  assert.deepEqual(consumer.metrics, { ...read, connectedAt: undefined });
 });
 
 test("views throw after close(), in every getter that looks at the ring, and do not crash the process", async () => {
@@ -67,7 +71,8 @@ test("views throw after close(), in every getter that looks at the ring, and do 
   const { sender, consumer } = await place.pair({ sender: { poolBytes: 0 } });
   await consumer.subscribe({ accounts: [keyOf(1)], transactions: true });
   sender.publishAccount(accountUpdate({ signature: patternBytes(64, 1) }));
-  sender.publishTransaction(transactionUpdate({ meta: patternBytes(7, 1) }));
+  const loadedAddresses = { writable: [keyOf(3)], readonly: [] };
+  sender.publishTransaction(transactionUpdate({ meta: patternBytes(7, 1), loadedAddresses }));
   sender.publishSlot(slotUpdate());
   sender.publishAccount(accountUpdate({ data: new Uint8Array(CAPACITY_BYTES) }));
   const views: UpdateView[] = [];
@@ -75,14 +80,16 @@ test("views throw after close(), in every getter that looks at the ring, and do 
   consumer.poll((view) => {
     views.push(view);
     if (view.kind === "account") spans.push(view.pubkey, view.owner, view.data, view.signature!);
-    if (view.kind === "transaction") spans.push(view.signature, view.message, view.meta!);
+    if (view.kind === "transaction") {
+      spans.push(view.signature, view.message, view.meta!, view.loadedAddresses.writable[0]!);
+    }
   });
   assert.deepEqual(views.map((view) => view.kind), ["account", "transaction", "slot", "gap"]);
   await consumer.close();
   // What a record said needs no look at the ring.
   const fromRecord = [
     ...["kind", "lossy", "executable", "startup", "vote", "failed", "dataLength", "constructor"],
-    ...["lost", "isSliced", "isClipped", "fullLength"],
+    ...["lost", "isSliced", "isClipped", "fullLength", "isState", "isRestored"],
   ];
   let getters = 0;
   for (const view of views) {

@@ -7,7 +7,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Consumer, UpdateView } from "../../mod.ts";
+import { addressFromBytes, type Consumer, type UpdateView } from "../../mod.ts";
 import { Place } from "./support/place.ts";
 import { accountUpdate, keyOf, patternBytes, slotUpdate, transactionUpdate } from "./support/updates.ts";
 import { within } from "./support/watchdog.ts";
@@ -129,4 +129,34 @@ test("filters of transactions and of slots", async () => {
   await consumer.removeFilter("done");
   sender.publishSlot(slotUpdate());
   assert.deepEqual(read(consumer, names), [["slot"]], "without such a filter all slots come");
+});
+
+test("filters find a transaction by what it has loaded from lookup tables; a copy goes out as it came", async () => {
+  await using place = new Place();
+  const { sender, consumer } = await place.pair();
+  const [market, oracle, mint] = [keyOf(101), keyOf(102), keyOf(103)];
+  await consumer.setFilter("any", { transactions: { accountInclude: [oracle, mint] } });
+  await consumer.setFilter("both", { transactions: { accountRequired: [market, oracle] } });
+  await consumer.setFilter("others", { transactions: { accountExclude: [oracle] } });
+  const publish = (writable: Uint8Array[], readonly: Uint8Array[], meta?: Uint8Array) =>
+    sender.publishTransaction(transactionUpdate({ loadedAddresses: { writable, readonly }, meta }));
+  assert.equal(publish([market], [oracle]), 1);
+  assert.equal(publish([mint], [], patternBytes(5, 1)), 1);
+  assert.equal(publish([], [oracle], patternBytes(9000, 1)), 1, "by the pool");
+  sender.publishTransaction({
+    ...transactionUpdate(),
+    loadedAddresses: { writable: [addressFromBytes(oracle)], readonly: [addressFromBytes(market)] }, // as kit has them
+  });
+  const copies = read(consumer, (update) => update.kind === "transaction" ? update.copy() : undefined);
+  assert.deepEqual(copies.map((copy) => [copy?.filters, copy?.loadedAddresses]), [
+    [["any", "both"], { writable: [market], readonly: [oracle] }],
+    [["any", "others"], { writable: [mint], readonly: [] }],
+    [["any"], { writable: [], readonly: [oracle] }],
+    [["any", "both"], { writable: [oracle], readonly: [market] }],
+  ]);
+  for (const copy of copies) sender.publishTransaction(copy!);
+  const contents = (list: typeof copies) =>
+    list.map((copy) => ({ ...copy, sequence: undefined, publishNs: undefined }));
+  const again = read(consumer, (update) => update.kind === "transaction" ? update.copy() : undefined);
+  assert.deepEqual(contents(again), contents(copies));
 });

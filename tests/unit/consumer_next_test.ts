@@ -310,3 +310,15 @@ test("a sender in the same loop can keep a consumer busy for ever, and both get 
   clearInterval(timer);
   await until(() => published >= 100, "the publisher");
 });
+
+test("who leaves a loop while it waits is not waited for, and takes nothing from who reads next", async () => {
+  await using place = new Place();
+  const { sender, consumer } = await place.pair();
+  const loop = consumer[Symbol.asyncIterator]();
+  const asked = loop.next();
+  await turn();
+  await loop.return!();
+  assert.deepEqual(await within(asked, "the end of the wait"), { value: undefined, done: true });
+  publish(sender, 7);
+  assert.equal(slotOf((await within(consumer.next(), "the slot"))!), 7);
+});

@@ -8,11 +8,11 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { type Consumer, type ConsumerOptions, load, type OverflowPolicy, type StaleEvent } from "../../mod.ts";
-import { readdirSync } from "node:fs";
 import type { Native } from "../../src/native/native.ts";
 import { resolveConsumerOptions } from "../../src/stream/consumer_options.ts";
 import { StaleWatch } from "../../src/stream/stale_watch.ts";
 import type { Hello } from "../../src/wire/messages.ts";
+import { footprintOf } from "../support/footprint.ts";
 import type { GoldenAccount, GoldenUpdate } from "./support/golden_frame.ts";
 import type { EngineOptions } from "./support/native_pairs.ts";
 import { Place } from "./support/place.ts";
@@ -21,6 +21,7 @@ import { accountUpdate, keyOf, patternBytes, slotUpdate } from "./support/update
 import { turn, until, within } from "./support/watchdog.ts";
 
 const CAPACITY = 64 * 1024;
+const descriptors = () => footprintOf("self").descriptors.length;
 const POOLED = { poolBytes: 1024 * 1024, poolThreshold: 1024 };
 /** So large that one is more than an eighth of the pool: of an evicted consumer it is reused at once. */
 const REUSED_BYTES = 140_000;
@@ -78,7 +79,7 @@ test("policy and queueBytes go into the hello, the grant decides", async () => {
     using scene = await open(place, { consumer: options, granted });
     const { hello, consumer } = scene;
     assert.deepEqual({ ...hello, name: undefined }, {
-      ...{ versionMin: 1, versionMax: 1, name: undefined, policy, transactionPolicy, backlogBytes },
+      ...{ versionMin: 1, versionMax: 1, name: undefined, policy, transactionPolicy, backlogBytes, resume: undefined },
     });
     assert.deepEqual(consumer.policy, { accounts: "drop-oldest", transactions: "drop-newest" });
   }
@@ -124,7 +125,6 @@ test("giving room back wakes a sender that waits for some, unless the policy is 
 });
 
 test("a granted pool: payloads come from it, and its descriptor is not kept", async () => {
-  const descriptors = () => readdirSync("/proc/self/fd").length;
   await using place = new Place();
   using scene = await open(place, { engine: POOLED });
   const { sender, consumer } = scene;
@@ -141,14 +141,14 @@ test("a granted pool: payloads come from it, and its descriptor is not kept", as
 test("setupConsumer() refuses a pool that is none, and keeps no descriptor of it", async () => {
   await using place = new Place();
   await (await place.sender()).close(); // what a runtime opens at its first use is no leak
-  const before = readdirSync("/proc/self/fd").length;
+  const before = descriptors();
   {
     using sender = new ScriptedSender(native, place.path, { capacityBytes: CAPACITY, ...POOLED });
     const connecting = Promise.allSettled([place.consumer(), sender.grant({ poolBytes: 3 * 1024 * 1024 })]);
     const [outcome] = await within(connecting, "a refusal");
     assert.equal((outcome as PromiseRejectedResult).reason?.code, "REGION_REFUSED");
   }
-  await until(() => readdirSync("/proc/self/fd").length <= before, "the descriptors");
+  await until(() => descriptors() <= before, "the descriptors");
 });
 
 test("poll() throws CONNECTION_LOST, once, when bytes that it handed out may have been overwritten", async () => {
@@ -280,7 +280,13 @@ test("freshness() and isStale compare what was read with what the sender knows; 
 test("without staleAfterSlots nothing is ever stale; before the first update the first look counts", () => {
   let [seen, known] = [-1, 0];
   const watch = (staleAfterSlots?: number) =>
-    new StaleWatch({ seenSlot: () => seen, knownSlot: () => known, staleAfterSlots, onStale: undefined });
+    new StaleWatch({
+      seenSlot: () => seen,
+      knownSlot: () => known,
+      isUnknown: () => false,
+      staleAfterSlots,
+      onStale: undefined,
+    });
   using_(watch(5), (stale) => {
     assert.equal(stale.isStale, false);
     known = 1000;

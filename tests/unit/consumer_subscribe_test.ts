@@ -131,6 +131,16 @@ test("a question works while the consumer waits, and while it sleeps", async () 
   assert.equal((await within(next, "the transaction"))?.kind, "transaction");
 });
 
+test("an answer that comes with the end counts, for who connects again and for who does not", async () => {
+  for (const reconnect of [false, true]) {
+    await using place = new Place();
+    const { sender, consumer } = await place.pair({ consumer: { reconnect } });
+    sender.onSubscription(() => void sender.close()); // it has answered by then
+    const { generation } = await within(consumer.subscribe({ transactions: true }), "the answer");
+    assert.equal(generation, 1);
+  }
+});
+
 test("a question to a sender that closes is refused with CONNECTION_LOST", async () => {
   await using place = new Place();
   const { sender, consumer } = await place.pair();
@@ -145,7 +155,7 @@ test("a question to a sender that closes is refused with CONNECTION_LOST", async
 
 test("a question after the sender is gone is refused at once, although updates are left to read", async () => {
   await using place = new Place();
-  const { sender, consumer } = await place.pair({ consumer: { requestTimeoutMs: 2000 } });
+  const { sender, consumer } = await place.pair({ consumer: { requestTimeoutMs: 20_000 } });
   sender.publishSlot(slotUpdate());
   const ping = consumer.ping();
   await sender.close();

@@ -8,7 +8,12 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import { getTokenDecoder } from "@solana-program/token";
-import { type FeedUpdate, litesvmFeed, type LitesvmFeedOptions } from "../../examples/demo/litesvm_feed.ts";
+import {
+  type FeedUpdate,
+  litesvmFeed,
+  type LitesvmFeedOptions,
+  slotUpdatesOf,
+} from "../../examples/demo/litesvm_feed.ts";
 import { RecentTransfers } from "../../examples/demo/token_decoder.ts";
 
 const SMALL: LitesvmFeedOptions = { slots: 2, transactionsPerSlot: 30, accounts: 8, owners: 3, failEvery: 5 };
@@ -58,6 +63,7 @@ test("litesvmFeed() numbers writes, and links slots to their parents", async () 
   for (const update of updates) if (update.kind === "account") assert.equal(update.writeVersion, ++version);
 
   const slots = updates.filter((update) => update.kind === "slot");
+  assert.equal(slots.length, slotUpdatesOf(40));
   const count = (wanted: string) => slots.filter(({ status }) => status === wanted).length;
   assert.deepEqual(["createdBank", "processed", "confirmed", "finalized"].map(count), [40, 40, 39, 9]);
   const created = slots.filter(({ status }) => status === "createdBank");

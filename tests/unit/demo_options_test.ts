@@ -23,6 +23,7 @@ test("parseOptions() refuses what can't be meant, in one sentence", () => {
     "--transactions=",
     "--runtime=node",
     "--path=",
+    "--source=geyser",
     "--nope",
     "x",
   ];

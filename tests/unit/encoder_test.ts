@@ -8,7 +8,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { SLOT_STATUSES, type SlotCounts } from "../../src/types.ts";
+import { addressFromBytes } from "../../src/address.ts";
+import { SLOT_STATUSES, type SlotCounts, type TransactionUpdate } from "../../src/types.ts";
 import { FrameEncoder } from "../../src/wire/encoder.ts";
 import { goldenFrame, type GoldenUpdate } from "./support/golden_frame.ts";
 import { accountUpdate, patternBytes, slotUpdate, transactionUpdate, updateArbitrary } from "./support/updates.ts";
@@ -131,9 +132,10 @@ test("FrameEncoder uses the documented defaults for what is left out", () => {
 test("FrameEncoder pads a message in front of a meta with zeros, and an empty meta is not none", () => {
   const encoder = new FrameEncoder();
   for (let length = 0; length <= 17; length++) {
-    for (const meta of [undefined, new Uint8Array(0), patternBytes(5, 1)]) {
+    for (const [i, meta] of [undefined, new Uint8Array(0), patternBytes(5, 1), undefined].entries()) {
+      const loadedAddresses = { writable: [], readonly: i === 3 ? [patternBytes(32, 3)] : [] };
       const update: GoldenUpdate = {
-        ...transactionUpdate({ message: patternBytes(length, 2) }),
+        ...transactionUpdate({ message: patternBytes(length, 2), loadedAddresses }),
         meta,
         vote: false,
         failed: false,
@@ -144,6 +146,40 @@ test("FrameEncoder pads a message in front of a meta with zeros, and an empty me
       assert.deepEqual(encode(encoder, update), expected(update), `${length} ${meta?.length}`);
     }
   }
+});
+
+test("FrameEncoder takes loaded addresses in either form, 256 at most, and refuses what is none", () => {
+  const encoder = new FrameEncoder();
+  const keys = Array.from({ length: 256 }, (_, i) => patternBytes(32, i));
+  const refused = (loadedAddresses: unknown, error: typeof TypeError, message: RegExp) => {
+    encoder.slot(slotUpdate(), NO_COUNTS);
+    const before = frameOf(encoder);
+    const update = { ...transactionUpdate(), loadedAddresses } as TransactionUpdate;
+    assert.throws(
+      () => encoder.transaction(update),
+      (thrown) => thrown instanceof error && message.test(thrown.message),
+    );
+    assert.deepEqual(frameOf(encoder), before, "nothing was written");
+  };
+  const [writable, readonly] = [keys.slice(0, 200), keys.slice(200)];
+  encoder.transaction(transactionUpdate({ loadedAddresses: { writable, readonly } }));
+  const bytes = encoder.tail.slice();
+  const base58 = (list: Uint8Array[]) => list.map(addressFromBytes);
+  encoder.transaction({
+    ...transactionUpdate(),
+    loadedAddresses: { writable: base58(writable), readonly: base58(readonly) },
+  });
+  assert.deepEqual(encoder.tail, bytes);
+  assert.equal(bytes.length, 216 + 256 * 32);
+  refused({ writable: keys, readonly: [keys[0]] }, RangeError, /has 257 addresses, a transaction at most 256$/);
+  refused({ writable: keys }, TypeError, /loadedAddresses\.readonly must be a list of addresses$/);
+  refused({ writable: patternBytes(32, 1), readonly: [] }, TypeError, /loadedAddresses\.writable must be a list/);
+  refused(
+    { writable: [patternBytes(31, 1)], readonly: [] },
+    TypeError,
+    /an address of loadedAddresses\.writable must be/,
+  );
+  refused({ writable: [], readonly: ["no address"] }, TypeError, /is no address/);
 });
 
 test("FrameEncoder hands data over as it is, without a copy", () => {

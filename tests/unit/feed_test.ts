@@ -21,15 +21,46 @@ class FakeStage implements Stage {
   commits = 0;
   failAt = -1;
 
-  stage(update: Update): number {
+  stage(update: Update): boolean {
     const slot = Number(update.slot);
     if (slot === this.failAt) throw new TypeError("a bad update");
     this.log.push(slot);
-    return 0;
+    return true;
   }
-  commit(): void {
+  commit(): boolean {
     this.commits++;
     if (this.log.length > 0 && this.log.at(-1) !== "|") this.log.push("|");
+    return true;
+  }
+}
+
+/** Has room for so many at a time, and makes room when somebody waits for it. */
+class NarrowStage extends FakeStage {
+  waits = 0;
+  #staged = 0;
+  #room = 3;
+
+  override stage(update: Update): boolean {
+    // Like a batch: what it has not handed over may turn out to have no room.
+    if (this.#staged === 2 && !this.commit()) return false;
+    super.stage(update);
+    this.#staged++;
+    return true;
+  }
+  override commit(): boolean {
+    const fits = Math.min(this.#staged, this.#room);
+    this.#staged -= fits;
+    this.#room -= fits;
+    return super.commit() && this.#staged === 0;
+  }
+  drained(): Promise<void> {
+    this.waits++;
+    this.#room = 3;
+    return Promise.resolve();
+  }
+  /** What was taken and did not go out. */
+  get left(): number {
+    return this.#staged;
   }
 }
 
@@ -318,4 +349,40 @@ testAtOnce("feed() asks for the next only after it has taken the one before", as
   };
   await within(feed(stage, source, []), "the end");
   assert.deepEqual(stage.log, numbers(1, 20).flatMap((n) => [n, "|"]));
+});
+
+testAtOnce("feed() waits for room wherever there is none, and loses nothing of what it took", async () => {
+  const failure = new Error("a source that broke");
+  async function* source(ending: string) {
+    yield slots(1, 5);
+    yield* slots(6, 8);
+    if (ending === "pause") await turn();
+    if (ending === "throw") throw failure;
+    if (ending === "bad update") yield slotUpdate({ slot: 9n });
+  }
+  for (const ending of ["end", "pause", "throw", "bad update"]) {
+    const stage = new NarrowStage();
+    if (ending === "bad update") stage.failAt = 9;
+    const fed = feed(stage, source(ending), []);
+    if (ending === "throw") await assert.rejects(fed, failure);
+    else if (ending === "bad update") await assert.rejects(fed, TypeError);
+    else await within(fed, "the end");
+    assert.deepEqual(stage.log.filter((entry) => entry !== "|"), numbers(1, 8), ending);
+    assert.deepEqual([stage.left, stage.waits], [0, 2], ending);
+  }
+});
+
+testAtOnce("feed() that is aborted while it waits for room leaves what it took, and asks no more", async () => {
+  const stage = new NarrowStage();
+  const controller = new AbortController();
+  stage.drained = () => {
+    controller.abort();
+    return new Promise(() => {});
+  };
+  async function* source() {
+    yield slots(1, 5);
+  }
+  await within(feed(stage, source(), [controller.signal]), "the end");
+  assert.deepEqual(stage.log.filter((entry) => entry !== "|"), numbers(1, 4));
+  assert.equal(stage.left, 1);
 });

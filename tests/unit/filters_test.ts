@@ -15,7 +15,6 @@ import {
   compileTransactionMessage,
   createTransactionMessage,
   getBase58Decoder,
-  getBase58Encoder,
   getCompiledTransactionMessageEncoder,
   setTransactionMessageFeePayer,
   setTransactionMessageLifetimeUsingBlockhash,
@@ -32,7 +31,6 @@ import {
 } from "../../src/native/abi.generated.ts";
 import { load } from "../../src/native/load.ts";
 import { type AddressLike, SLOT_STATUSES, type TransactionUpdate } from "../../src/types.ts";
-import { bytesFromBase58 } from "../../src/wire/base58.ts";
 import { FrameEncoder } from "../../src/wire/encoder.ts";
 import {
   type AccountFilter,
@@ -49,9 +47,9 @@ import {
   type ReferenceAccount,
   type ReferenceOutcome,
   type ReferenceSlices,
-  type ReferenceTransaction,
   type ReferenceUpdate,
   slicesOf,
+  transactionKeys,
 } from "../support/reference_filters.ts";
 import { accountUpdate, keyOf, patternBytes, slotUpdate, transactionUpdate } from "./support/updates.ts";
 
@@ -80,14 +78,12 @@ function bytesOf(key: AddressLike): Uint8Array {
 }
 
 function evaluate(program: Uint8Array, update: ReferenceUpdate): number {
-  let loaded: Uint8Array = new Uint8Array(0);
   let changed = -1;
   if (update.kind === "account") {
     encoder.account(update);
     if (update.changed !== undefined) changed = update.changed ? 1 : 0;
   } else if (update.kind === "transaction") {
     encoder.transaction(update);
-    loaded = Uint8Array.from((update.loadedAddresses ?? []).flatMap((key) => [...bytesOf(key)]));
   } else {
     encoder.slot(update, NO_COUNTS);
   }
@@ -99,8 +95,6 @@ function evaluate(program: Uint8Array, update: ReferenceUpdate): number {
     headLength,
     tail,
     tail.length,
-    loaded,
-    loaded.length / 32,
     changed,
     verdictBytes,
   );
@@ -117,9 +111,7 @@ function isCandidate(encoded: EncodedFilter, update: ReferenceUpdate): boolean {
       return update.kind === "account" && among(encoded.indexOwners, update.owner);
     case "transactionKeys":
       return update.kind === "transaction" &&
-        [...messageKeys(update.message), ...update.loadedAddresses ?? []].some((key) =>
-          among(encoded.indexTransactionKeys, key)
-        );
+        transactionKeys(update).some((key) => among(encoded.indexTransactionKeys, key));
     case "all":
       return true;
   }
@@ -257,9 +249,15 @@ const messageArbitrary: fc.Arbitrary<Uint8Array> = fc.tuple(
   return message.slice(0, Math.floor(message.length * part)); // cut off, it has no keys
 });
 
-const transactionArbitrary: fc.Arbitrary<ReferenceTransaction> = fc.record({
+const transactionArbitrary: fc.Arbitrary<TransactionUpdate> = fc.record({
   message: messageArbitrary,
-  loadedAddresses: fc.array(keyArbitrary, { maxLength: 3 }),
+  loadedAddresses: fc.option(
+    fc.record({
+      writable: fc.array(keyArbitrary, { maxLength: 2 }),
+      readonly: fc.array(keyArbitrary, { maxLength: 2 }),
+    }, PLAIN),
+    { nil: undefined },
+  ),
   signature: fc.constantFrom(1, 2, 3).map((seed) => patternBytes(64, seed)),
   meta: fc.option(fc.constant(patternBytes(21, 4)), { nil: undefined }),
   vote: fc.boolean(),
@@ -417,7 +415,6 @@ test("filterEvaluate refuses what is no program, no frame, no buffer", () => {
     assert.ok(status === Status.peerCorrupt || status in OUTCOMES, `bit ${bit}: ${status}`);
   }
   encoder.account(accountUpdate());
-  const nothing = new Uint8Array(0);
   const call = (headLength: number, tailLength: number) =>
     library.filterEvaluate(
       program,
@@ -426,8 +423,6 @@ test("filterEvaluate refuses what is no program, no frame, no buffer", () => {
       headLength,
       encoder.tail,
       tailLength,
-      nothing,
-      0,
       -1,
       verdictBytes,
     );
@@ -533,7 +528,7 @@ test("encodeFilter refuses what is no filter, and says what is wrong", () => {
     [undefined, "TypeError", /^Filter "x" must be an object, not undefined undefined$/],
     [{}, "TypeError", /it has none$/],
     [{ accounts: {}, slots: true }, "TypeError", /it has accounts and slots$/],
-    [{ account: {} }, "TypeError", /no condition "account"; there are accounts, transactions, slots$/],
+    [{ account: {} }, "TypeError", /no condition "account"; there are accounts, transactions, slots, state$/],
     [{ accounts: false }, "TypeError", /accounts must be an object, not boolean false$/],
     [{ slots: null }, "TypeError", /slots must be an object, not null$/],
     [{ accounts: { owner: [] } }, "TypeError", /accounts has no condition "owner"/],
@@ -626,19 +621,6 @@ test("encodeFilter refuses what is no filter, and says what is wrong", () => {
 test("conditions that are undefined are not there", () => {
   const given: NamedFilter = { accounts: { owners: undefined, memcmp: undefined } as AccountFilter };
   assert.deepEqual(encodeFilter({ ...given, slots: undefined }, "x"), encodeFilter({ accounts: true }, "x"));
-});
-
-test("bytesFromBase58 is the inverse of kit's, and refuses what is too long", () => {
-  fc.assert(
-    fc.property(fc.uint8Array({ maxLength: 140 }), fc.nat(3), (bytes, zeros) => {
-      bytes.fill(0, 0, zeros);
-      const text = getBase58Decoder().decode(bytes);
-      if (bytes.length > 128) assert.throws(() => bytesFromBase58(text, 128, "x"), RangeError);
-      else assert.deepEqual(bytesFromBase58(text, 128, "x"), new Uint8Array(getBase58Encoder().encode(text)));
-    }),
-  );
-  const longest = getBase58Decoder().decode(new Uint8Array(128).fill(255));
-  assert.deepEqual(bytesFromBase58(longest, 128, "x"), new Uint8Array(128).fill(255));
 });
 
 // The reference itself, where it goes beyond one pair

@@ -13,6 +13,7 @@ import {
   FILTER_PROGRAM_BYTES_MAX,
   FilterBody,
   FilterKind,
+  HelloBody,
   LINK_BODY_BYTES_MAX,
   LINK_MAGIC,
   LinkHeader,
@@ -26,6 +27,7 @@ import {
   decodeFilterEdit,
   decodeGoodbye,
   decodeGrant,
+  decodeHandover,
   decodeHeader,
   decodeHello,
   decodeRefusal,
@@ -35,6 +37,7 @@ import {
   encodeFilterEdit,
   encodeGoodbye,
   encodeGrant,
+  encodeHandover,
   encodeHello,
   encodeRefusal,
   encodeSubscribe,
@@ -61,12 +64,19 @@ const PLAIN = { noNullPrototype: true } as const;
 const utf8 = new TextEncoder();
 
 const policy = fc.constantFrom(...OVERFLOW_POLICIES);
-const NO_WISHES = { policy: "disconnect", transactionPolicy: "disconnect", backlogBytes: 0 } as const;
+const NO_WISHES = {
+  policy: "disconnect",
+  transactionPolicy: "disconnect",
+  backlogBytes: 0,
+  resume: undefined,
+} as const;
 
 test("hello, round trip", () => {
   const name = text.filter((name) => utf8.encode(name).length <= NAME_BYTES_MAX);
-  fc.assert(fc.property(name, policy, policy, u32, (name, policy, transactionPolicy, backlogBytes) => {
-    const wishes = { policy, transactionPolicy, backlogBytes };
+  const senderId = fc.uint8Array({ minLength: 16, maxLength: 16 }).filter((id) => id.some((byte) => byte !== 0));
+  const resume = fc.option(fc.record({ senderId, after: u64 }, PLAIN), { nil: undefined });
+  const wishes = fc.record({ policy, transactionPolicy: policy, backlogBytes: u32, resume }, PLAIN);
+  fc.assert(fc.property(name, wishes, (name, wishes) => {
     const message = messageFrom(encodeHello(name, wishes));
     assert.equal(message.kind, LinkKind.hello);
     assert.deepEqual(decodeHello(message), { versionMin: 1, versionMax: 1, name, ...wishes });
@@ -110,6 +120,12 @@ test("grant, round trip", () => {
     poolBytes: u32,
     policy,
     transactionPolicy: policy,
+    sequence: u64,
+    historyFrom: fc.option(u64.filter((from) => from < 2n ** 64n - 1n), { nil: undefined }),
+    hasState: fc.boolean(),
+    hasHistory: fc.boolean(),
+    hasTakeover: fc.boolean(),
+    isResumed: fc.boolean(),
   }, PLAIN);
   fc.assert(fc.property(grant, (grant) => {
     const message = messageFrom(encodeGrant(grant));
@@ -119,7 +135,8 @@ test("grant, round trip", () => {
 });
 
 test("subscribe, round trip", () => {
-  const request = fc.record({ accounts: fc.array(key), owners: fc.array(key), transactions: fc.boolean() }, PLAIN);
+  const flags = { transactions: fc.boolean(), state: fc.boolean(), hasMore: fc.boolean() };
+  const request = fc.record({ accounts: fc.array(key), owners: fc.array(key), ...flags }, PLAIN);
   fc.assert(fc.property(u32, request, (id, request) => {
     const message = messageFrom(encodeSubscribe(id, request));
     assert.deepEqual([message.kind, message.requestId], [LinkKind.subscribe, id]);
@@ -141,6 +158,12 @@ test("grant without policies and a pool: those of who asks for nothing", () => {
     poolBytes: 0,
     policy: "disconnect",
     transactionPolicy: "disconnect",
+    sequence: 0n,
+    historyFrom: undefined,
+    hasState: false,
+    hasHistory: false,
+    hasTakeover: false,
+    isResumed: false,
   });
 });
 
@@ -162,17 +185,31 @@ test("filter, round trip: keys and program stay in the body, counted", () => {
     bit: fc.integer({ min: 0, max: 63 }),
     transactions: fc.boolean(),
     isLast: fc.boolean(),
+    state: fc.boolean(),
+    versions: fc.boolean(),
     accounts: fc.array(key),
     owners: fc.array(key),
     program: fc.constant(NOTHING),
-  }, PLAIN);
+  }, PLAIN).map((edit) => {
+    const state = edit.state && edit.op === "add";
+    return { ...edit, state, versions: state && edit.versions };
+  });
   fc.assert(fc.property(u32, edit, (id, edit) => {
     const message = messageFrom(encodeFilterEdit(id, edit));
     assert.deepEqual([message.kind, message.requestId], [LinkKind.filter, id]);
-    const { op, bit, transactions, isLast } = edit;
+    const { op, bit, transactions, isLast, state, versions } = edit;
     const request = decodeFilterEdit(message);
     assert.deepEqual(request, {
-      ...{ op, bit, transactions, isLast, accountCount: edit.accounts.length, ownerCount: edit.owners.length },
+      ...{
+        op,
+        bit,
+        transactions,
+        isLast,
+        state: state === true,
+        versions: versions === true,
+        accountCount: edit.accounts.length,
+        ownerCount: edit.owners.length,
+      },
       ...{ programKind: 0, slotStatuses: undefined, body: message.body },
     });
     assert.deepEqual(filterKeys(request), { accounts: edit.accounts, owners: edit.owners });
@@ -205,6 +242,9 @@ test("decodeFilterEdit() refuses what contradicts itself", () => {
     ["a bit beyond the mask", (view) => view.setUint8(FilterBody.bit, 64)],
     ["transactions neither 0 nor 1", (view) => view.setUint8(FilterBody.transactions, 2)],
     ["last neither 0 nor 1", (view) => view.setUint8(FilterBody.isLast, 2)],
+    ["flags of the future", (view) => view.setUint32(FilterBody.flags, 8, true)],
+    ["flags of other messages", (view) => view.setUint32(FilterBody.flags, 2, true)],
+    ["versions without state", (view) => view.setUint32(FilterBody.flags, 4, true)],
     ["counts whose sum overflows", (view) => {
       view.setUint32(FilterBody.accountCount, 0x80000000, true);
       view.setUint32(FilterBody.ownerCount, 0x80000001, true);
@@ -266,8 +306,18 @@ test("the bytes are those of zig/layout.zig", () => {
   const hex = (bytes: Uint8Array) => bytes.toHex();
   assert.equal(
     hex(encodeHello("ab", { policy: "conflate", transactionPolicy: "drop-oldest", backlogBytes: 0x01020304 })),
-    "514c4153" + "0100" + "0100" + "12000000" + "00000000" + "0100" + "0100" + "02000000" + "0300" + "0200" +
-      "04030201" + "6162",
+    "514c4153" + "0100" + "0100" + "2a000000" + "00000000" + "0100" + "0100" + "02000000" + "0300" + "0200" +
+      "04030201" + "00".repeat(24) + "6162",
+  );
+  assert.equal(
+    hex(encodeHello("", { ...NO_WISHES, resume: { senderId: patternBytes(16, 4), after: 0x0102n } })),
+    "514c4153" + "0100" + "0100" + "28000000" + "00000000" + "0100" + "0100" + "00000000" + "0000" + "0000" +
+      "00000000" + "0201000000000000" + hex(patternBytes(16, 4)),
+  );
+  assert.equal(
+    hex(encodeHandover(7, { sequence: 0x0102n, newestSlot: 3n, evicted: 4n })),
+    "514c4153" + "0100" + "0c00" + "18000000" + "07000000" + "0201000000000000" + "0300000000000000" +
+      "0400000000000000",
   );
   assert.equal(
     hex(
@@ -280,24 +330,35 @@ test("the bytes are those of zig/layout.zig", () => {
         poolBytes: 0x0a0b0c0d,
         policy: "block",
         transactionPolicy: "drop-newest",
+        sequence: 0x0203n,
+        historyFrom: 0x0102n,
+        hasState: true,
+        hasTakeover: true,
+        isResumed: true,
       }),
     ),
-    "514c4153" + "0100" + "0200" + "30000000" + "00000000" + "0100" + "0000" + "07060504" + "0300020001000000" +
-      "0908000000000000" + hex(patternBytes(16, 0)) + "0d0c0b0a" + "0400" + "0100",
+    "514c4153" + "0100" + "0200" + "48000000" + "00000000" + "0100" + "0000" + "07060504" + "0300020001000000" +
+      "0908000000000000" + hex(patternBytes(16, 0)) + "0d0c0b0a" + "0400" + "0100" +
+      "0302000000000000" + "0201000000000000" + "05000000" + "01000000",
   );
   assert.equal(
     hex(
       encodeFilterEdit(0x01020304, {
         ...{ op: "replace", bit: 5, transactions: true, isLast: false },
-        ...{ accounts: [keyOf(1)], owners: [keyOf(2)], program: patternBytes(8, 3) },
+        ...{ accounts: [keyOf(1)], owners: [keyOf(2)], program: patternBytes(8, 3), state: true },
       }),
     ),
-    "514c4153" + "0100" + "0900" + "58000000" + "04030201" + "03" + "05" + "01" + "00" + "01000000" + "01000000" +
-      "08000000" + hex(keyOf(1)) + hex(keyOf(2)) + hex(patternBytes(8, 3)),
+    "514c4153" + "0100" + "0900" + "5c000000" + "04030201" + "03" + "05" + "01" + "00" + "01000000" + "01000000" +
+      "08000000" + "01000000" + hex(keyOf(1)) + hex(keyOf(2)) + hex(patternBytes(8, 3)),
   );
   assert.equal(
-    hex(encodeSubscribe(0x01020304, { accounts: [keyOf(1)], owners: [keyOf(2)], transactions: true })),
-    "514c4153" + "0100" + "0300" + "50000000" + "04030201" + "01000000" + "01000000" + "01000000" + "00000000" +
+    hex(
+      encodeSubscribe(0x01020304, {
+        ...{ accounts: [keyOf(1)], owners: [keyOf(2)] },
+        ...{ transactions: true, state: true, hasMore: true },
+      }),
+    ),
+    "514c4153" + "0100" + "0300" + "50000000" + "04030201" + "01000000" + "01000000" + "01000000" + "03000000" +
       hex(keyOf(1)) + hex(keyOf(2)),
   );
   assert.equal(
@@ -330,6 +391,7 @@ const EXAMPLES: [name: string, bytes: Uint8Array, decode: (message: Message) => 
   ["ack", encodeAck(3, { sequence: 12n, generation: 4 }), decodeAck],
   ["refusal", encodeRefusal(4, { status: -4200, text: "no room" }), decodeRefusal],
   ["goodbye", encodeGoodbye(1), decodeGoodbye],
+  ["handover", encodeHandover(5, { sequence: 9n, newestSlot: 8n, evicted: 7n }), decodeHandover],
 ];
 
 test("decode…() refuses a body cut at any byte, and one byte more", () => {
@@ -425,14 +487,14 @@ test("encodeHello() refuses a name beyond 64 bytes, counted as UTF-8", () => {
 });
 
 test("decodeHello() refuses a name beyond 64 bytes although it is there", () => {
-  const body = new Uint8Array(16 + 65);
+  const body = new Uint8Array(HelloBody.size + 65);
   new DataView(body.buffer).setUint32(4, 65, true);
   assert.throws(() => decodeHello({ kind: LinkKind.hello, requestId: 0, body }), isProtocolError);
 });
 
 test("decodeHello() and decodeRefusal() show text that is not UTF-8 with replacement characters", () => {
   const hello = encodeHello("abc");
-  hello[LinkHeader.size + 16] = 0xff;
+  hello[LinkHeader.size + HelloBody.size] = 0xff;
   assert.equal(decodeHello(messageFrom(hello)).name, "\ufffdbc");
 });
 

@@ -67,3 +67,39 @@ guarded("Sender, blockTimeoutMs: who blocks by its transactions alone is ended, 
   assert.equal(await ended.promise, "slow-consumer");
   assert.equal(sender.publishTransaction({ ...transaction, index }), 0);
 });
+
+guarded("Sender, blockTimeoutMs: it runs from the first refusal, also if nobody waits for room", async (held) => {
+  const path = held.use(new Temporary()).at("s.sock");
+  const sender = held.use(
+    await setupSender({ path, ringCapacityBytes: 65_536, poolBytes: 0, policies: ["block"], blockTimeoutMs: 20 }),
+  );
+  const ended = Promise.withResolvers<string>();
+  sender.onConsumer((event) => event.type === "disconnected" && ended.resolve(event.reason));
+  held.use(await setupConsumer(path, { policy: "block" }));
+  const slot = { slot: 1n, parent: 0n, status: "processed" } as const;
+  while (sender.publishSlot(slot) >= 0);
+  assert.equal(await ended.promise, "slow-consumer");
+  assert.equal(sender.publishSlot(slot), 0);
+});
+
+guarded(
+  "Sender, stallTimeoutMs: who leaves no room to be told of a loss is ended, whatever its policy",
+  async (held) => {
+    const path = held.use(new Temporary()).at("s.sock");
+    const sender = held.use(
+      await setupSender({ path, ringCapacityBytes: 65_536, poolBytes: 0, stallTimeoutMs: 1 }),
+    );
+    const ended = Promise.withResolvers<string>();
+    sender.onConsumer((event) => event.type === "disconnected" && ended.resolve(event.reason));
+    const consumer = held.use(await setupConsumer(path, { policy: "drop-newest", reconnect: false }));
+    let reached = 0;
+    while (sender.publishSlot({ slot: 1n, parent: 0n, status: "processed" }) === 1) reached++;
+    assert.equal(await ended.promise, "slow-consumer");
+    // What is in the ring can be read all the same.
+    let seen = 0;
+    await assert.rejects(async () => {
+      for await (const { kind } of consumer) if (kind === "slot") seen++;
+    }, { code: "CONNECTION_LOST", reason: "slow-consumer" });
+    assert.equal(seen, reached);
+  },
+);

@@ -13,7 +13,7 @@ import { EndReason as WireReason, FRAME_ALIGN, PollRecord, RingInfo, Status } fr
 import type { Native } from "../../src/native/native.ts";
 import { FilterNames } from "../../src/stream/filter_names.ts";
 import { RingReader } from "../../src/stream/reader.ts";
-import type { AccountView, UpdateView } from "../../src/stream/view.ts";
+import type { AccountView, TransactionView, UpdateView } from "../../src/stream/view.ts";
 import {
   type GoldenAccount,
   goldenFrame,
@@ -92,10 +92,10 @@ class RingPair implements Disposable {
 class EngineReader extends EnginePair {
   readonly reader: RingReader;
 
-  constructor(options: Partial<EngineOptions> = {}, filters?: FilterNames) {
+  constructor(options: Partial<EngineOptions> = {}, filters?: FilterNames, own: Native = native) {
     super(native, { capacityBytes: CAPACITY, ...options });
     const memoryBytes = 2 * CAPACITY + (options.poolBytes ?? 0);
-    this.reader = new RingReader(native, this.consumer, CAPACITY, { memoryBytes, ...(filters && { filters }) });
+    this.reader = new RingReader(own, this.consumer, CAPACITY, { memoryBytes, ...(filters && { filters }) });
     assert.equal(this.edit({ accounts: [keyOf(1)], owners: [keyOf(2)], transactions: true }), 0);
   }
 
@@ -133,7 +133,7 @@ test("what was written comes out of a ring as it was, byte for byte, for thousan
       assert.deepEqual(rest, {
         ...golden,
         ...filters,
-        ...(update.kind === "account" && { fullLength: update.data.length }),
+        ...(update.kind === "account" && { fullLength: update.data.length, isState: false, isRestored: false }),
       });
       assert.deepEqual([place, lost, conflated], [sequence, 0, 0]);
       assert.ok(publishNs > 1_600_000_000_000_000_000n && Math.abs(view.ageUs) < 60_000_000, "a time of today");
@@ -282,6 +282,47 @@ test("drop-oldest: what is skipped is lost, and its room comes back", () => {
   assert.deepEqual([next?.sequence, next?.lost], [BigInt(count + 2), 0]);
 });
 
+test("drop-oldest: what of a slot was skipped its frame says, and the newest edit is told of all the same", () => {
+  using ring = new EngineReader({ policy: "drop-oldest" });
+  const pair = new Int32Array(2);
+  assert.equal(native.wakeCreate(pair), 0);
+  const wake = native.wakeOpen(pair[1]!);
+  assert.equal(native.ringAttach(ring.consumer, wake), 0);
+  const write = (slot: number) => ring.publish(account({ slot: BigInt(slot), data: patternBytes(1000, 1) }));
+  const read = (end: number) => {
+    const seen: Record<number, number> = { 5: 0, 6: 0 };
+    for (let view; (view = ring.reader.advance());) {
+      if (view.kind === "account") seen[view.slotNumber]!++;
+      if (view.kind === "slot" && view.slotNumber === end) return { seen, lost: view.accountsLost };
+    }
+    return { seen, lost: -1 };
+  };
+  // Some are handed out before the rest is skipped, in two steps.
+  let count = 0;
+  while (count < 3) count += write(5);
+  assert.equal(ring.reader.advance()?.kind, "account");
+  ring.mark({ kind: "filter", generation: 6, sourceNs: 0n });
+  ring.mark({ kind: "filter", generation: 7, sourceNs: 0n });
+  while (write(5 + count % 2) === 1) count++;
+  count++; // the one that waits
+  for (let i = 0; i < 2; i++) assert.equal(ring.reader.advance()?.kind, "account", "what was asked for before stays");
+  assert.equal(ring.reader.filterGeneration, 0);
+  for (let i = 0; i < 4; i++) ring.flush();
+  const rest = read(0);
+  assert.equal(ring.reader.filterGeneration, 7);
+  ring.flush();
+  for (let view; (view = ring.reader.advance());) if (view.kind === "account") rest.seen[view.slotNumber]!++;
+  const came = 3 + rest.seen[5]! + rest.seen[6]!;
+  assert.equal(ring.reader.lost, count - came);
+  ring.publish(slot(5));
+  ring.publish(slot(6));
+  const [five, six] = [read(5).lost, read(6).lost];
+  assert.equal(five + six, count - came);
+  assert.ok(five > 0 && six > 0, `${five} and ${six}`);
+  native.close(wake);
+  native.fdClose(pair[0]!);
+});
+
 const POOLED = { poolBytes: POOL, poolThreshold: 1024 };
 
 test("payloads in the pool read like others, and are given back with their frames", () => {
@@ -305,7 +346,10 @@ test("payloads in the pool read like others, and are given back with their frame
     const view = ring.reader.advance();
     assert.ok(view?.kind === "account" || view?.kind === "transaction");
     const { sequence: _, publishNs: __, lost, conflated, filters: ___, ...rest } = view.copy();
-    assert.deepEqual(rest, { ...update, ...(update.kind === "account" && { fullLength: update.data.length }) });
+    assert.deepEqual(rest, {
+      ...update,
+      ...(update.kind === "account" && { fullLength: update.data.length, isState: false, isRestored: false }),
+    });
     assert.deepEqual([lost, conflated], [0, 0]);
     if (view.kind === "account") {
       assert.equal(view.u64At(8), new DataView(view.copy().data.buffer).getBigUint64(8, true));
@@ -315,6 +359,34 @@ test("payloads in the pool read like others, and are given back with their frame
   assert.equal(ring.reader.usedBytes, 0);
   ring.sweep();
   assert.equal(ring.poolUsedBytes, 0);
+});
+
+test("the pool is seen from the first payload in it on, what was seen before stays, and all of it is let go", () => {
+  const seen: number[] = [];
+  const memory = (address: number, length: number) => {
+    seen.push(length);
+    return native.memory(address, length);
+  };
+  using ring = new EngineReader(POOLED, undefined, { ...native, memory });
+  const inline = account({ data: patternBytes(100, 1) });
+  const pooled = account({ data: patternBytes(5000, 2) });
+  const meta = patternBytes(3000, 3);
+  assert.equal(ring.publish(inline), 1);
+  const early = (ring.reader.advance() as AccountView).data;
+  assert.deepEqual(seen, [2 * CAPACITY]);
+  assert.equal(ring.publish(pooled), 1);
+  assert.equal(ring.publish(inline), 1);
+  const empty = { ...transactionUpdate(), message: new Uint8Array(0), meta, vote: false, failed: false, ...REST };
+  assert.equal(ring.publish(empty), 1);
+  assert.deepEqual((ring.reader.advance() as AccountView).data, pooled.data);
+  assert.deepEqual(seen, [2 * CAPACITY, 2 * CAPACITY + POOL]);
+  assert.deepEqual((ring.reader.advance() as AccountView).data, inline.data);
+  const late = (ring.reader.advance() as TransactionView).meta!;
+  assert.deepEqual(late, meta);
+  assert.equal(seen.length, 2);
+  assert.equal(early.length, 100); // as long as the reader lives it is no fault to hold it
+  ring.reader.close();
+  assert.deepEqual([early.length, late.length], [0, 0]);
 });
 
 /** So large that two are more than an eighth of the pool: of an evicted consumer they are reused at once. */

@@ -10,6 +10,7 @@ import process from "node:process";
 import { test } from "node:test";
 import { type ConsumerEvent, load, type SubscriptionEvent } from "../../mod.ts";
 import { Status } from "../../src/native/abi.generated.ts";
+import { openSender } from "../../src/stream/sender.ts";
 import { decodeHeader, decodeRefusal, encodeHello } from "../../src/wire/messages.ts";
 import { socketPair } from "./support/native_pairs.ts";
 import { CAPACITY_BYTES, Place } from "./support/place.ts";
@@ -125,6 +126,17 @@ test("consumers() shows each present consumer, oldest first", async () => {
     frames: 1,
     lost: 0,
     conflated: 0,
+    losses: {
+      replaced: 0,
+      skipped: 0,
+      ringFull: 0,
+      poolShare: 0,
+      poolFull: 0,
+      queueFull: 0,
+      tooLarge: 0,
+      noMemory: 0,
+      ended: 0,
+    },
     parked: false,
   });
   assert.ok(first!.connectedAt >= before - 1 && first!.connectedAt <= Date.now());
@@ -177,23 +189,76 @@ test("consumersMax: one more is refused with the sender's own text, and admitted
   await place.consumer();
 });
 
+test("one more than there is a place for in the fan-out costs its own connection, and nobody else's", async () => {
+  await using place = new Place();
+  const native = await load();
+  let isFull = true;
+  const small = {
+    ...native,
+    fanoutAdd: (...args: Parameters<typeof native.fanoutAdd>) =>
+      isFull ? Status.consumersLimit : native.fanoutAdd(...args),
+  };
+  const refusals: string[] = [];
+  await using sender = await openSender(small, {
+    path: place.path,
+    ringCapacityBytes: CAPACITY_BYTES,
+    onConsumer: (event) => void (event.type === "refused" && refusals.push(event.reason)),
+  });
+  const consumer = await place.consumer();
+  await assert.rejects(within(consumer.next(), "its end"), { code: "CONNECTION_LOST", reason: "sender-gone" });
+  await until(() => refusals.length === 1, "the refusal");
+  assert.equal(sender.metrics.consumers, 0);
+  assert.equal(sender.metrics.memoryBytes, 0);
+  isFull = false;
+  await (await place.consumer()).ping();
+  assert.deepEqual([sender.metrics.connections, sender.metrics.refused], [1, 1]);
+});
+
 test("memoryMaxBytes: one more is refused with what it would take", async () => {
   await using place = new Place();
-  const sender = await place.sender({ memoryMaxBytes: 2 * MEMORY_PER_CONSUMER - 1 });
+  const sender = await place.sender({ memoryMaxBytes: 2 * MEMORY_PER_CONSUMER - 1, poolBytes: 0 });
   await place.consumer();
   await assert.rejects(place.consumer(), {
     code: "CONNECT_REFUSED",
     message: new RegExp(
-      `2 consumers need ${2 * MEMORY_PER_CONSUMER} bytes, the limit is ${2 * MEMORY_PER_CONSUMER - 1} ` +
-        `\\(options memoryMaxBytes, ringCapacityBytes\\)`,
+      `with it the sender would need ${2 * MEMORY_PER_CONSUMER} bytes \\(rings ${
+        2 * MEMORY_PER_CONSUMER
+      }\\), the limit ` +
+        `is ${2 * MEMORY_PER_CONSUMER - 1}: raise memoryMaxBytes, or lower ringCapacityBytes`,
     ),
   });
   assert.equal(sender.metrics.refused, 1);
 });
 
+test("memoryMaxBytes: pool, state and history count, and the text names them", async () => {
+  await using place = new Place();
+  const [poolBytes, stateBytes, historyBytes] = [1 << 20, 4 << 20, 2 << 20];
+  const own = poolBytes + stateBytes + historyBytes;
+  const options = { poolBytes, state: { maxBytes: stateBytes }, history: { bytes: historyBytes } };
+  const maxBytes = own + MEMORY_PER_CONSUMER;
+  await assert.rejects(place.sender({ ...options, memoryMaxBytes: maxBytes - 1 }), {
+    name: "RangeError",
+    message: `memoryMaxBytes has no room for one consumer: with it the sender would need ${maxBytes} bytes ` +
+      `(rings ${MEMORY_PER_CONSUMER}, pool ${poolBytes}, state ${stateBytes}, history ${historyBytes}), the limit is ` +
+      `${maxBytes - 1}: raise memoryMaxBytes, or lower ringCapacityBytes, poolBytes, state.maxBytes, history.bytes`,
+  });
+  const sender = await place.sender({ ...options, memoryMaxBytes: maxBytes });
+  assert.deepEqual(sender.metrics.memory, { bytes: own, maxBytes });
+  await place.consumer();
+  assert.deepEqual(sender.metrics.memory, { bytes: maxBytes, maxBytes });
+  await assert.rejects(place.consumer(), { code: "CONNECT_REFUSED", message: /state 4194304, history 2097152\)/ });
+});
+
+test("memoryMaxBytes: by default a GiB for consumers, beside what is set", async () => {
+  await using place = new Place();
+  const sender = await place.sender({ state: { maxBytes: 4 << 20 } });
+  const own = (256 << 20) + (4 << 20);
+  assert.deepEqual(sender.metrics.memory, { bytes: own, maxBytes: own + 2 ** 30 });
+});
+
 test("memoryMaxBytes: a limit holds also for those who come at the same moment", async () => {
   await using place = new Place();
-  const sender = await place.sender({ memoryMaxBytes: 2 * MEMORY_PER_CONSUMER });
+  const sender = await place.sender({ memoryMaxBytes: 2 * MEMORY_PER_CONSUMER, poolBytes: 0 });
   const outcomes = await within(Promise.allSettled(Array.from({ length: 6 }, () => place.consumer())), "the answers");
   assert.deepEqual(outcomes.map((outcome) => outcome.status).sort(), [
     "fulfilled",

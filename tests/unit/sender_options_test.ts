@@ -26,9 +26,9 @@ test("setupSender() refuses an option out of range, names it, and leaves nothing
     [{ ringCapacityBytes: "65536" }, "RangeError", /ringCapacityBytes/],
     [{ memoryMaxBytes: -1 }, "RangeError", /memoryMaxBytes/],
     [
-      { ringCapacityBytes: 65536, memoryMaxBytes: 3 * 65536 - 1 },
+      { ringCapacityBytes: 65536, memoryMaxBytes: 3 * 65536 - 1, poolBytes: 0 },
       "RangeError",
-      /memoryMaxBytes must be .* from 196608/,
+      /memoryMaxBytes has no room .* 196608 bytes .rings 196608., the limit is 196607: raise memoryMaxBytes/,
     ],
     [{ memoryMaxBytes: 0.5 }, "RangeError", /memoryMaxBytes/],
     [{ memoryMaxBytes: Infinity }, "RangeError", /memoryMaxBytes/],
@@ -66,7 +66,8 @@ test("setupSender() takes the ends of each range", async () => {
   const rows: Partial<SenderOptions>[] = [
     { ringCapacityBytes: 65536 },
     { ringCapacityBytes: 2 ** 30 },
-    { ringCapacityBytes: 65536, memoryMaxBytes: 3 * 65536, consumersMax: 1, handshakeTimeoutMs: 1, uids: [] },
+    { ringCapacityBytes: 65536, memoryMaxBytes: 3 * 65536, poolBytes: 0, consumersMax: 1 },
+    { handshakeTimeoutMs: 1, uids: [] },
     {
       memoryMaxBytes: Number.MAX_SAFE_INTEGER,
       consumersMax: 1024,

@@ -8,7 +8,15 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { AccountUpdate, Consumer, SlotUpdate, TransactionUpdate, Update, UpdateView } from "../../mod.ts";
+import {
+  type AccountUpdate,
+  type Consumer,
+  isQlasterError,
+  type SlotUpdate,
+  type TransactionUpdate,
+  type Update,
+  type UpdateView,
+} from "../../mod.ts";
 import { CAPACITY_BYTES, Place } from "./support/place.ts";
 import { accountUpdate, keyOf, patternBytes, slotUpdate, transactionUpdate } from "./support/updates.ts";
 import { turn, until, within } from "./support/watchdog.ts";
@@ -151,6 +159,8 @@ test("all fields arrive; kit's addresses and bytes are the same; a copy can be p
     owner: (first[0] as AccountUpdate).owner,
     sourceEpoch: 0,
     fullLength: account.data.length,
+    isState: false,
+    isRestored: false,
     lost: 0,
     conflated: 0,
   });
@@ -277,6 +287,91 @@ test("publishBatch() publishes what came before a faulty update, or before its s
   assert.equal(read(consumer).length, 1, "no batch was left open");
 });
 
+test("publishBatch() keeps the order of what is copied and what is not, and takes each before it asks for the next", async () => {
+  await using place = new Place();
+  const { sender, consumer } = await place.pair({ sender: { ringCapacityBytes: 1024 * 1024 } });
+  await consumer.subscribe({ accounts: [keyOf(1)], transactions: true });
+  const sizes = [0, 165, 1024, 1025, 9, 5000, 5000, 1024, 0]; // up to 1,024 they are gathered; from 4,096 on in the pool
+  const data = new Uint8Array(5000);
+  function* source() { // one object, one buffer
+    for (let round = 0; round < 20; round++) {
+      for (const size of sizes) {
+        data.fill(round + size);
+        yield accountUpdate({ data: data.subarray(0, size), lamports: BigInt(round) });
+        if (size === 9) yield transactionUpdate({ meta: data.subarray(0, 9), message: data.subarray(0, 2000) });
+      }
+      data.fill(255);
+    }
+  }
+  assert.equal(sender.publishBatch(source()), 20 * (sizes.length + 1));
+  const copies = read(consumer);
+  assert.deepEqual(copies.map(({ sequence }) => Number(sequence)), Array.from({ length: 200 }, (_, i) => i + 1));
+  const accounts = copies.filter((copy) => copy.kind === "account");
+  assert.deepEqual(
+    accounts.map((copy) => [Number(copy.lamports), copy.data.length, copy.data.at(0), copy.data.at(-1)]),
+    Array.from({ length: 20 }, (_, round) =>
+      sizes.map((size) => {
+        const byte = size === 0 ? undefined : (round + size) & 255;
+        return [round, size, byte, byte];
+      })).flat(),
+  );
+  const transactions = copies.filter((copy) => copy.kind === "transaction");
+  assert.deepEqual(
+    transactions.map(({ message, meta }) => [message.length, message[1999], meta?.length, meta?.[8]]),
+    Array.from({ length: 20 }, (_, round) => [2000, round + 9, 9, round + 9]),
+  );
+});
+
+test("publishBatch() with a consumer that blocks says how many went out, whatever stopped it; nothing else is lost", async () => {
+  await using place = new Place();
+  const options = { ringCapacityBytes: 65_536, policies: ["block" as const], poolBytes: 0, blockTimeoutMs: 60_000 };
+  const { sender, consumer } = await place.pair({ sender: options, consumer: { policy: "block" } });
+  await consumer.subscribe({ accounts: [keyOf(1)] });
+  const total = 4000; // some 200 fit at a time
+  const updates: Update[] = Array.from({ length: total }, (_, i) => accountUpdate({ lamports: BigInt(i) }));
+  const seen: number[] = [];
+  const outcomes = { congested: 0, faulty: 0 };
+  let published = 0;
+  for (let attempt = 0; published < total; attempt++) {
+    // One is faulty, before or behind where there is no room: whichever comes first in the batch decides.
+    const faulty = published + 7 * attempt;
+    const some = updates.slice(published).map((update, i) =>
+      published + i === faulty ? slotUpdate({ slot: -1n }) : update
+    );
+    let error: unknown;
+    try {
+      sender.publishBatch(some);
+    } catch (caught) {
+      error = caught;
+    }
+    if (error instanceof RangeError) {
+      outcomes.faulty++;
+      published = faulty;
+    } else if (error !== undefined) {
+      assert.ok(isQlasterError(error, "SENDER_CONGESTED"), `${error}`);
+      outcomes.congested++;
+      published += error.published!;
+      assert.ok(published <= faulty);
+      assert.ok(sender.congested);
+      assert.equal(sender.publishAccount(accountUpdate()), -1);
+    } else published = total;
+    for (const copy of read(consumer)) if (copy.kind === "account") seen.push(Number(copy.lamports));
+    assert.equal(seen.length, published, "all that went out was committed");
+    await within(sender.drained(), "room");
+  }
+  assert.deepEqual(seen, Array.from({ length: total }, (_, i) => i));
+  assert.ok(outcomes.congested >= 5 && outcomes.faulty >= 5, JSON.stringify(outcomes));
+});
+
+test("timings see each update of a batch by itself", async () => {
+  await using place = new Place();
+  const { sender, consumer } = await place.pair({ sender: { timings: true } });
+  await consumer.subscribe({ accounts: [keyOf(1)] });
+  sender.publishBatch([accountUpdate(), slotUpdate(), accountUpdate({ pubkey: keyOf(9) }), accountUpdate()]);
+  assert.deepEqual([sender.timings?.dispatch.peek().count, sender.timings?.shm_send.peek().count], [4, 3]);
+  assert.deepEqual(read(consumer).map(({ sequence }) => sequence), [1n, 2n, 4n]);
+});
+
 test("publishing from inside a batch's source keeps one order, and everything gets out", async () => {
   await using place = new Place();
   const { sender, consumer } = await place.pair();
@@ -353,7 +448,7 @@ test("feed() makes what it took visible before its source has to wait, and ends 
 
 test("feed() ends with its signal and leaves the sender open", async () => {
   await using place = new Place();
-  const { sender, consumer } = await place.pair();
+  const { sender, consumer } = await place.pair({ sender: { ringCapacityBytes: 16 << 20 } }); // for a turn's slots, each µs
   const controller = new AbortController();
   async function* source() {
     for (let i = 0n; true; i++) {

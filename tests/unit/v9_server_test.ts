@@ -48,9 +48,11 @@ class Fake implements Disposable {
   memoryStatus = 0;
   reaches = 1;
   memoryBytes = 0;
+  memoryMaxBytes = 1 << 30;
   releasedBytes = 0;
   sendsWork = true;
   subscribeFails = false;
+  openFails = false;
   readonly server: V9Server;
   readonly #sweeps: (() => void)[] = [];
   readonly #realSetInterval = globalThis.setInterval;
@@ -108,15 +110,16 @@ class Fake implements Disposable {
         sharedTokens: false,
         slotStatuses: new Set(["processed"] as const),
         ringCapacityBytes: 65536,
-        memoryMaxBytes: 1 << 30,
         handshakeTimeoutMs: 5000,
         ...options,
       },
       new HalfSent(),
       {
         nextId: () => ++id,
-        memoryBytes: () => this.memoryBytes,
-        onOpen: () => {},
+        refusalOfMemory: (bytes) => this.memoryBytes + bytes > this.memoryMaxBytes ? "it is full" : undefined,
+        onOpen: () => {
+          if (this.openFails) throw new Error("no place is left");
+        },
         subscribe: (_slot, { accounts, owners, transactions }) => {
           this.parts.push([accounts.length, owners.length, transactions]);
           if (this.subscribeFails) throw new Error("too many keys");
@@ -309,7 +312,8 @@ test("a READY that can't be sent ends the connection", () => {
 });
 
 test("memory that is taken leaves no room for a slot", () => {
-  using fake = new Fake({ memoryMaxBytes: 100_000 });
+  using fake = new Fake();
+  fake.memoryMaxBytes = 100_000;
   fake.memoryBytes = 100_000 - 65536 - 320;
   assert.ok(!fake.connect(subscribe()).isClosed());
   fake.memoryBytes += 1;
@@ -368,4 +372,21 @@ test("a path that is not UTF-8 leaves nothing open", () => {
   assert.match(fake.refusals[0]!, /not UTF-8: make v9\.ringDirectory an absolute path/);
   assert.throws(() => fake.server.prepare(), { code: "SYSTEM" });
   assert.deepEqual([fake.closedFds, fake.closedHandles], [[500, 501], [1, 2]]);
+});
+
+test("a slot for which the fan-out has no place is none: its ring and wake are closed, and the next one is served", async () => {
+  using fake = new Fake();
+  fake.openFails = true;
+  const { replies, isClosed } = fake.connect(
+    encodeSubscribe({ token: undefined, accounts: [], owners: [], transactions: true }),
+  );
+  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(isClosed());
+  assert.deepEqual(replies, []);
+  assert.deepEqual(fake.closedFds, [500]);
+  assert.deepEqual(fake.closedHandles, [1]);
+  assert.deepEqual(fake.refusals, ["no place is left"]);
+  fake.openFails = false;
+  const other = fake.connect(encodeSubscribe({ token: undefined, accounts: [], owners: [], transactions: true }));
+  assert.equal(other.replies.length, 1);
 });

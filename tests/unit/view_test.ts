@@ -103,6 +103,7 @@ function transaction(): GoldenUpdate {
   return {
     ...transactionUpdate(),
     ...{ meta: patternBytes(9, 4), vote: true, failed: true, bankId: 1n, lossy: true, sourceNs: 1n },
+    loadedAddresses: { writable: [patternBytes(32, 7)], readonly: [patternBytes(32, 8)] },
   };
 }
 
@@ -114,6 +115,7 @@ function slot(): GoldenUpdate {
   };
 }
 
+const LIVE = { isState: false, isRestored: false };
 const DELIVERY = { sequence: HEADER.sequence, publishNs: HEADER.publishNs, lost: LOST, conflated: 2 };
 
 test("AccountView shows every field, and copy() has them all", () => {
@@ -161,18 +163,35 @@ test("AccountView shows every field, and copy() has them all", () => {
     assert.equal(view.dataLength, update.data.length);
     assert.equal(view.slotNumber, Number(update.slot));
     assert.deepEqual([view.fullLength, view.isSliced, view.isClipped], [update.data.length, false, false]);
-    assert.deepEqual(view.copy(), { ...update, ...DELIVERY, fullLength: update.data.length, filters: [] });
+    assert.deepEqual(view.copy(), { ...update, ...DELIVERY, fullLength: update.data.length, ...LIVE, filters: [] });
   }));
 });
 
 test("TransactionView shows every field, and copy() has them all", () => {
   fc.assert(fc.property(transactionArbitrary, (update) => {
     const view = viewOf(update).view as TransactionView;
-    const { kind, slot, index, signature, message, meta, vote, failed, bankId, lossy, sourceNs } = view;
-    assert.deepEqual({ kind, slot, index, signature, message, meta, vote, failed, bankId, lossy, sourceNs }, update);
+    const { kind, slot, index, signature, message, meta, loadedAddresses, vote, failed } = view;
+    const { bankId, lossy, sourceNs } = view;
+    assert.deepEqual(
+      { kind, slot, index, signature, message, meta, loadedAddresses, vote, failed, bankId, lossy, sourceNs },
+      update,
+    );
     assert.equal(view.slotNumber, Number(update.slot));
     assert.deepEqual(view.copy(), { ...update, ...DELIVERY, filters: [] });
   }));
+});
+
+test("TransactionView: how many loaded addresses there are is the record's word, whatever the frame says", () => {
+  const keys = [patternBytes(32, 1), patternBytes(32, 2), patternBytes(32, 3)];
+  const update = { ...transaction(), loadedAddresses: { writable: keys.slice(0, 1), readonly: keys.slice(1) } };
+  const { view, bytes } = viewOf(update as GoldenUpdate);
+  assert.ok(view.kind === "transaction");
+  const counts = new DataView(bytes.buffer, AT + 64 + 96 - 4);
+  counts.setUint16(2, 9999, true);
+  assert.deepEqual(view.loadedAddresses, update.loadedAddresses);
+  counts.setUint16(0, 9999, true);
+  assert.deepEqual(view.loadedAddresses, { writable: keys, readonly: [] });
+  assert.deepEqual(view.copy().loadedAddresses, { writable: keys, readonly: [] });
 });
 
 test("SlotView shows every field, and copy() has them all", () => {
@@ -282,7 +301,7 @@ test("Views have what a connection adds: place, times, losses", () => {
 });
 
 test("Views.at() has no view for a goodbye, no kind, a kind of the future", () => {
-  for (const kind of [0, 6, 8, 65535]) {
+  for (const kind of [0, 6, 12, 65535]) {
     const { views, records } = place({ ...goldenFrame(account(), HEADER), kind });
     assert.equal(views.at(records, 1), undefined);
   }
@@ -320,8 +339,9 @@ test("copy() shares no byte with the frame, and none with another copy", () => {
     const { view, bytes } = viewOf(update);
     const copy = view.copy() as unknown as Record<string, unknown>;
     const expected = structuredClone(copy);
-    const arrays = Object.values(copy).filter((value) => value instanceof Uint8Array);
-    assert.equal(arrays.length, update.kind === "account" ? 4 : 3);
+    const loaded = Object.values(copy["loadedAddresses"] ?? {}).flat();
+    const arrays = [...Object.values(copy), ...loaded].filter((value) => value instanceof Uint8Array);
+    assert.equal(arrays.length, update.kind === "account" ? 4 : 5);
     assert.equal(new Set([bytes, ...arrays].map((array) => array.buffer)).size, arrays.length + 1);
     bytes.fill(0);
     assert.deepEqual(copy, expected);

@@ -34,6 +34,7 @@ const sock_stream = 1;
 const sol_socket = 0xffff;
 const so_acceptconn = 0x0002;
 const so_linger = 0x0080;
+const shut_wr = 1;
 const so_type = 0x1008;
 const so_nosigpipe = 0x1022;
 const sol_local = 0;
@@ -97,6 +98,7 @@ const system = struct {
     extern "c" fn open(path: [*:0]const u8, flags: c_int, ...) c_int;
     extern "c" fn shm_open(name: [*:0]const u8, flags: c_int, ...) c_int;
     extern "c" fn shm_unlink(name: [*:0]const u8) c_int;
+    extern "c" fn pwrite(fd: c_int, bytes: [*]const u8, size: usize, offset: i64) isize;
     extern "c" fn ftruncate(fd: c_int, size: i64) c_int;
     extern "c" fn mmap(address: ?*anyopaque, size: usize, protection: c_int, flags: c_int, fd: c_int, offset: i64) usize;
     extern "c" fn munmap(address: usize, size: usize) c_int;
@@ -107,6 +109,7 @@ const system = struct {
     extern "c" fn listen(fd: c_int, backlog: c_int) c_int;
     extern "c" fn accept(fd: c_int, address: ?*anyopaque, size: ?*u32) c_int;
     extern "c" fn connect(fd: c_int, address: *const SockaddrUn, size: u32) c_int;
+    extern "c" fn shutdown(fd: c_int, how: c_int) c_int;
     extern "c" fn getsockopt(fd: c_int, level: c_int, option: c_int, value: *anyopaque, size: *u32) c_int;
     extern "c" fn setsockopt(fd: c_int, level: c_int, option: c_int, value: *const anyopaque, size: u32) c_int;
     extern "c" fn getsockname(fd: c_int, address: *SockaddrUn, size: *u32) c_int;
@@ -215,6 +218,12 @@ pub fn eventCreate(out: *[2]i32) Code {
     }
     out.* = .{ ends[1], ends[0] };
     return 0;
+}
+
+/// There is no /proc, and so nothing that would be asked about by it.
+pub fn isDying(pid: []const u8) bool {
+    _ = pid;
+    return false;
 }
 
 /// EAGAIN: the pipe is full, so it has been signalled already.
@@ -450,9 +459,23 @@ pub fn isUnixStream(fd: i32) bool {
     return address.family == af_unix and socketOption(fd, so_type) == sock_stream and socketOption(fd, so_acceptconn) == 0;
 }
 
+/// Whether it is a Unix stream socket that listens.
+pub fn isUnixListener(fd: i32) bool {
+    var address: SockaddrUn = .{};
+    var size: u32 = @sizeOf(SockaddrUn);
+    if (codeOf(system.getsockname(fd, &address, &size)) < 0) return false;
+    // An option that is on is not 0 there.
+    return address.family == af_unix and socketOption(fd, so_type) == sock_stream and socketOption(fd, so_acceptconn) > 0;
+}
+
 pub fn eventIsNonBlocking(fd: i32) bool {
     const flags = codeOf(system.fcntl(fd, f_getfl));
     return flags >= 0 and flags & o_nonblock != 0;
+}
+
+/// No more bytes from us: the other end reads the end of the stream.
+pub fn socketShutdown(fd: i32) void {
+    _ = system.shutdown(fd, shut_wr);
 }
 
 pub fn setNonBlocking(fd: i32) Code {
@@ -611,6 +634,12 @@ pub fn readAt(fd: i32, buffer: []u8, offset: u32) Code {
         const code = codeOf(system.pread(fd, buffer.ptr, buffer.len, offset));
         if (code != errno.interrupted) return code;
     }
+}
+
+pub fn replaceContents(fd: i32, text: []const u8) Code {
+    const written = codeOf(system.pwrite(fd, text.ptr, text.len, 0));
+    if (written < 0) return written;
+    return codeOf(system.ftruncate(fd, written));
 }
 
 pub fn allocate(fd: i32, size: u64) Code {

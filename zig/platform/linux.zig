@@ -385,6 +385,13 @@ pub fn isUnixStream(fd: i32) bool {
         socketOption(fd, linux.SO.ACCEPTCONN) == 0;
 }
 
+/// Whether it is a Unix stream socket that listens.
+pub fn isUnixListener(fd: i32) bool {
+    return socketOption(fd, linux.SO.DOMAIN) == linux.AF.UNIX and
+        socketOption(fd, linux.SO.TYPE) == linux.SOCK.STREAM and
+        socketOption(fd, linux.SO.ACCEPTCONN) == 1;
+}
+
 pub fn setNonBlocking(fd: i32) Code {
     const flags = codeOf(linux.fcntl(fd, linux.F.GETFL, 0));
     if (flags < 0) return flags;
@@ -595,6 +602,13 @@ pub fn readAt(fd: i32, buffer: []u8, offset: u32) Code {
         const code = codeOf(linux.pread(fd, buffer.ptr, buffer.len, offset));
         if (code != errno.interrupted) return code;
     }
+}
+
+/// A short text in the place of what stands in a file.
+pub fn replaceContents(fd: i32, text: []const u8) Code {
+    const written = codeOf(linux.pwrite(fd, text.ptr, text.len, 0));
+    if (written < 0) return written;
+    return codeOf(linux.ftruncate(fd, @intCast(written)));
 }
 
 /// Gives a new file its size and every page of it, so that no page can be missing later.
@@ -808,6 +822,15 @@ pub const Directory = struct {
         _ = linux.close(directory.fd);
     }
 };
+
+/// Whether a process has no program any more: it dies, or is dead. Its memory goes first, then its descriptors, at the latest
+/// with its last thread.
+pub fn isDying(pid: []const u8) bool {
+    var name_buffer: [32]u8 = undefined;
+    const name = std.fmt.bufPrintSentinel(&name_buffer, "/proc/{s}/exe", .{pid}, 0) catch return false;
+    var target: [1]u8 = undefined;
+    return codeOf(linux.readlink(name, &target, target.len)) == errno.no_entry;
+}
 
 // Events (Linux only)
 

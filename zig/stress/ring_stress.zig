@@ -10,6 +10,8 @@ const linux = std.os.linux;
 
 const capacity = 256 * 1024;
 const payload_max = 8 * 1024;
+/// How long nothing may come: a bound on hanging, since the other side may not be run for seconds.
+const patience_ms = 60_000;
 const head_size = @sizeOf(layout.FrameHeader) + @sizeOf(layout.AccountBody);
 
 /// What both sides compute from the seed, without a word between them.
@@ -100,7 +102,7 @@ fn consume(end: *connection.ConsumerEnd, wake_fd: i32, frames: u64, seed: u64) !
         if (count > 0 or end.spin(20) == 1) continue;
         if (!end.ring.park()) continue;
         var ready: [1]linux.pollfd = .{.{ .fd = wake_fd, .events = linux.POLL.IN, .revents = 0 }};
-        const answer = linux.poll(&ready, 1, 10_000);
+        const answer = linux.poll(&ready, 1, patience_ms);
         if (answer == 0) return error.WakeLost;
         var drain: [256]u8 = undefined;
         _ = linux.read(wake_fd, &drain, drain.len);

@@ -263,7 +263,7 @@ const Setup = struct {
             const code = setup.look();
             if (code != platform.errno.again) return code;
             var polled = [_]linux.pollfd{.{ .fd = setup.in_fd, .events = linux.POLL.IN, .revents = 0 }};
-            _ = linux.poll(&polled, 1, 10_000);
+            _ = linux.poll(&polled, 1, patience_ms);
         }
     }
 
@@ -275,6 +275,9 @@ const Setup = struct {
 };
 
 const linux = std.os.linux;
+const common = @import("../testing.zig");
+const Patience = common.Patience;
+const patience_ms = common.patience_ms;
 
 /// Waits until the thread has dealt with all that came before: another entry's signal is behind it.
 fn settle() !void {
@@ -366,12 +369,12 @@ test "add refuses what is no eventfd, and what is no socket pair, and closes bot
     defer _ = platform.close(memory.fd);
     const zero: i32 = @intCast(linux.open("/dev/zero", .{}, 0));
     defer _ = platform.close(zero);
-    const fifo_path = "/tmp/qlaster-relay-test.fifo";
-    _ = platform.unlink(fifo_path);
-    try testing.expectEqual(0, linux.mknodat(linux.AT.FDCWD, fifo_path, linux.S.IFIFO | 0o600, 0));
-    const fifo: i32 = @intCast(linux.open(fifo_path, .{ .ACCMODE = .RDWR }, 0));
+    const fifo_path = common.path("relay.fifo");
+    _ = platform.unlink(&fifo_path);
+    try testing.expectEqual(0, linux.mknodat(linux.AT.FDCWD, &fifo_path, linux.S.IFIFO | 0o600, 0));
+    const fifo: i32 = @intCast(linux.open(&fifo_path, .{ .ACCMODE = .RDWR }, 0));
     defer _ = platform.close(fifo);
-    _ = platform.unlink(fifo_path);
+    _ = platform.unlink(&fifo_path);
     var ends: [2]i32 = undefined;
     try testing.expectEqual(0, linux.pipe2(&ends, .{ .CLOEXEC = true }));
     defer for (ends) |fd| {
@@ -420,13 +423,13 @@ test "entries_max entries at once, then no more; removed ones make room, and not
         try testing.expectEqual(0, arm(ids[17]));
         try testing.expectEqual(8, platform.eventSignal(event_fd));
         var polled = [_]linux.pollfd{.{ .fd = pair[0], .events = linux.POLL.IN, .revents = 0 }};
-        try testing.expectEqual(1, linux.poll(&polled, 1, 10_000));
+        try testing.expectEqual(1, linux.poll(&polled, 1, patience_ms));
         var buffer: [8]u8 = undefined;
         var truncated = false;
         try testing.expectEqual(1, platform.receiveMessage(pair[0], &buffer, &.{}, &truncated).code);
         for (ids) |id| remove(id);
-        for (0..100_000) |_| if (freeCount() < entries_max) platform.threadYield();
-        try testing.expectEqual(entries_max, freeCount());
+        const patience: Patience = .begin();
+        while (freeCount() < entries_max) try testing.expect(patience.goesOn());
     }
 }
 

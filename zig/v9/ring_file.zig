@@ -343,11 +343,15 @@ pub const Joined = struct {
         return joined.address + joined.header_size;
     }
 
-    /// Whether the path still leads to this ring. If not, its maker has closed it.
+    /// Whether the path still leads to this ring. If not, its maker has closed it. That the maker dies says nothing: he loses
+    /// the way to his descriptors before they are closed, and his socket, which is one of them, tells of his end.
     pub fn present(joined: *const Joined) bool {
         var found: platform.FileInfo = undefined;
-        const code = platform.statPath(joined.path.z(), &found, isDescriptorPath(joined.path.slice()));
-        return code == 0 and found.same(joined.info);
+        const path = joined.path.slice();
+        const is_descriptor = isDescriptorPath(path);
+        const code = platform.statPath(joined.path.z(), &found, is_descriptor);
+        if (code == 0 and found.same(joined.info)) return true;
+        return code != 0 and is_descriptor and platform.isDying(makerOf(path));
     }
 
     /// Puts private zeros in the place of everything: the shared memory is let go, the addresses stay taken.
@@ -374,6 +378,12 @@ fn isDescriptorPath(path: []const u8) bool {
     const number = parts.next() orelse return false;
     return parts.next() == null and first.len == 0 and std.mem.eql(u8, proc, "proc") and isDigits(pid) and
         std.mem.eql(u8, fd, "fd") and isDigits(number);
+}
+
+/// The process of a descriptor's path.
+fn makerOf(path: []const u8) []const u8 {
+    const start = "/proc/".len;
+    return path[start..std.mem.indexOfScalarPos(u8, path, start, '/').?];
 }
 
 fn isDigits(text: []const u8) bool {

@@ -36,6 +36,9 @@ export type UpdateSpec =
     readonly failed: boolean;
     readonly signature: number;
     readonly hasMeta: boolean;
+    /** Of the keys that it loaded from lookup tables. */
+    readonly writable: readonly number[];
+    readonly readonly: readonly number[];
   }
   | { readonly kind: "slot"; readonly slot: number; readonly status: SlotStatus };
 
@@ -79,6 +82,7 @@ export function updateOf(spec: UpdateSpec, number: number): Update {
         signature: signatureOf(spec.signature),
         message: messageOf(spec.keys, spec.length, spec.seed),
         meta: spec.hasMeta ? fill(40, spec.seed) : undefined,
+        loadedAddresses: { writable: spec.writable.map(accountKey), readonly: spec.readonly.map(accountKey) },
         vote: spec.vote,
         failed: spec.failed,
       };
@@ -164,8 +168,9 @@ export function contentOf(update: any): string {
         .concat([isSliced, isClipped, fullLength]).join(" ");
     }
     case "transaction": {
-      const { slot, index, signature, message, meta, vote, failed } = update;
-      return [kind, slot, index, hash(signature), hash(message), hash(meta), vote, failed].join(" ");
+      const { slot, index, signature, message, meta, vote, failed, loadedAddresses } = update;
+      const loaded = [loadedAddresses.writable.map(hash), "|", loadedAddresses.readonly.map(hash)].flat();
+      return [kind, slot, index, hash(signature), hash(message), hash(meta), vote, failed, ...loaded].join(" ");
     }
     case "slot": {
       const { slot, parent, status, accountsPublished, transactionsPublished } = update;

@@ -9,7 +9,7 @@ import process from "node:process";
 import fc from "fast-check";
 import type { Held } from "../../support/guarded.ts";
 import { RUNTIMES } from "../../support/runtime.ts";
-import { type Schedule, schedule } from "./process_schedule.ts";
+import { CERTAIN, type Schedule, schedule } from "./process_schedule.ts";
 import { Stage } from "./process_stage.ts";
 
 /**
@@ -23,8 +23,10 @@ export async function playSchedules(count: number, held: Pick<Held, "use">): Pro
   const { QLASTER_MODEL_SEED, QLASTER_MODEL_PATH } = process.env;
   const seed = Number(QLASTER_MODEL_SEED ?? (Math.random() * 2 ** 31) | 0);
   const only = QLASTER_MODEL_PATH === undefined ? undefined : Number(QLASTER_MODEL_PATH);
-  const schedules = fc.sample(schedule, { numRuns: only === undefined ? count : Math.max(count, only + 1), seed });
+  const random = fc.sample(schedule, { numRuns: only === undefined ? count : Math.max(count, only + 1), seed });
   const stages = RUNTIMES.map((runtime) => held.use(new Stage(runtime)));
+  // Those that are not random on each of them.
+  const schedules = [...CERTAIN.flatMap((one) => stages.map(() => one)), ...random];
   let failure: Error | undefined;
   await Promise.all(stages.map(async (stage, lane) => {
     for (let i = lane; i < schedules.length && failure === undefined; i += stages.length) {

@@ -9,13 +9,19 @@
 import assert from "node:assert/strict";
 import {
   AccountBody,
+  DEMAND_ACCOUNTS,
+  DEMAND_TRANSACTIONS,
+  DemandHead,
+  DemandRecord,
   EndReason,
   FANOUT_EVENT_FLAG,
+  FANOUT_WORK_FLAG,
   FanoutConsumer,
   FanoutConsumerInfo,
   FanoutInfo,
   FanoutOptions,
   FilterBody,
+  FilterMarkBody,
   FilterOp,
   FRAME_FLAG_CLIPPED,
   FRAME_FLAG_EXECUTABLE,
@@ -37,6 +43,7 @@ import {
   TransactionBody,
 } from "../../../src/native/abi.generated.ts";
 import { load } from "../../../src/native/load.ts";
+import { lossesOf, totalOf } from "../../../src/stream/losses.ts";
 import { type ReadonlyUint8Array, SLOT_STATUSES } from "../../../src/types.ts";
 import { FrameEncoder } from "../../../src/wire/encoder.ts";
 import { encodeFilter, type NamedFilter } from "../../../src/wire/filters.ts";
@@ -68,6 +75,7 @@ const FANOUT_SEED = Uint8Array.from({ length: 16 }, (_, i) => 7 * i + 1);
 const CONNECTION_ID = 1;
 const ANY_UID = 0xffffffff;
 const RECORDS_MAX = 64;
+const STALL_MS = 10_000;
 /** No schedule fills that. */
 export const BACKLOG_LARGE: number = 16 << 20;
 
@@ -188,6 +196,10 @@ export class Rig implements Disposable {
   readonly #wake: { readonly handle: number; readonly fd: number };
   readonly #options: RigOptions;
   #isLast = false;
+  /** Of the newest mark of an edit. */
+  #generation = 0;
+  /** What the engine has told of the demand, by its differences. */
+  readonly #told = new Set<string>();
   /** How often each thing happened, over all schedules: that none is never tried. */
   static readonly seen: Record<string, number> = {};
 
@@ -197,6 +209,7 @@ export class Rig implements Disposable {
       isTracking: options.isTracking,
       guard: options.guard,
       poolThreshold: options.poolBytes > 0 ? options.poolThreshold : Infinity,
+      stallMs: STALL_MS,
     });
     const bytes = new Uint8Array(FanoutOptions.size);
     const view = new DataView(bytes.buffer);
@@ -207,7 +220,9 @@ export class Rig implements Disposable {
     view.setUint32(FanoutOptions.poolThreshold, options.poolThreshold, true);
     view.setUint32(FanoutOptions.trackedMax, options.isTracking ? 1000 : 0, true);
     view.setUint32(FanoutOptions.guard, GUARDS[options.guard], true);
+    view.setUint32(FanoutOptions.stallMs, STALL_MS, true);
     this.#fanout = ok(native.fanoutCreate(bytes), "fanoutCreate");
+    ok(native.fanoutDemandStart(this.#fanout), "fanoutDemandStart");
     const pair = new Int32Array(2);
     ok(native.wakeCreate(pair), "wakeCreate");
     this.#wake = { fd: pair[0]!, handle: ok(native.wakeOpen(pair[1]!), "wakeOpen") };
@@ -300,7 +315,7 @@ export class Rig implements Disposable {
 
   readonly #witness = (id: number) => {
     const { lost, conflated } = this.consumerInfo(id);
-    return { lost, conflated };
+    return { lost: lost - this.model.consumers.get(id)!.skippedUpdates, conflated };
   };
 
   /** @returns Whether it was published. */
@@ -383,6 +398,7 @@ export class Rig implements Disposable {
 
   commit(): void {
     native.fanoutCommit(this.#fanout);
+    this.#takeDemand(1, 2);
     this.model.commit();
   }
 
@@ -398,10 +414,49 @@ export class Rig implements Disposable {
     this.afterwards();
   }
 
-  sweep(): void {
-    ok(native.fanoutSweep(this.#fanout), "fanoutSweep");
-    this.model.sweep();
+  sweep(elapsedMs: number): void {
+    ok(native.fanoutSweep(this.#fanout, elapsedMs), "fanoutSweep");
+    this.model.sweep(elapsedMs);
+    if (this.model.events.length > 0) Rig.saw("stalled");
     this.afterwards();
+    this.compareDemand();
+  }
+
+  /** Takes some of what has changed. @returns False: there is no more. */
+  #takeDemand(recordsMax: number, steps: number): boolean {
+    const bytes = new Uint8Array(DemandHead.size + recordsMax * DemandRecord.size);
+    const count = ok(native.fanoutDemand(this.#fanout, bytes, recordsMax, steps), "fanoutDemand");
+    for (let i = 0; i < count; i++) {
+      const record = bytes.subarray(DemandHead.size + i * DemandRecord.size);
+      const key = keyName(record.slice(DemandRecord.key, DemandRecord.key + 32));
+      const [was, now] = [record[DemandRecord.was]!, record[DemandRecord.now]!];
+      assert.notEqual(was, now, "something has changed");
+      for (const bit of [DEMAND_ACCOUNTS, DEMAND_TRANSACTIONS]) {
+        const list = bit === DEMAND_TRANSACTIONS
+          ? "transactions"
+          : record[DemandRecord.kind] === 1
+          ? "owners"
+          : "accounts";
+        assert.equal(this.#told.has(`${list} ${key}`), (was & bit) !== 0, "it was told before");
+        if ((now & bit) !== 0) this.#told.add(`${list} ${key}`);
+        else this.#told.delete(`${list} ${key}`);
+      }
+    }
+    const head = new DataView(bytes.buffer);
+    for (
+      const [list, at] of [["accounts", DemandHead.allAccounts], ["transactions", DemandHead.allTransactions]] as const
+    ) {
+      if (head.getUint32(at, true) === 1) this.#told.add(`${list} *`);
+      else this.#told.delete(`${list} *`);
+    }
+    return head.getUint32(DemandHead.isDone, true) === 0;
+  }
+
+  compareDemand(): void {
+    while (this.#takeDemand(3, 10));
+    if ([...this.peers.values()].some(({ isHostile }) => isHostile)) return;
+    assert.deepEqual([...this.#told].sort(), this.model.demand(), "demand");
+    Rig.saw(this.#told.size === 0 ? "no demand" : "demand");
   }
 
   mark(id: number, kind: "gap" | "filter"): void {
@@ -409,8 +464,10 @@ export class Rig implements Disposable {
     const head = new Uint8Array(FrameHeader.size + 8);
     const view = new DataView(head.buffer);
     view.setUint16(FrameHeader.kind, KINDS[kind], true);
+    const generation = ++this.#generation;
+    if (kind === "filter") view.setUint32(FrameHeader.size + FilterMarkBody.generation, generation, true);
     const code = native.fanoutMark(this.#fanout, id, head, head.length);
-    const expected = this.model.mark(id, kind);
+    const expected = this.model.mark(id, kind, generation);
     Rig.saw(`mark ${expected}`);
     assert.equal(code, expected === "taken" ? 0 : Status.full, "mark");
   }
@@ -446,40 +503,47 @@ export class Rig implements Disposable {
   consumerInfo(id: number) {
     assert.equal(native.fanoutConsumerInfo(this.#fanout, id, consumerInfoBytes), 0, "fanoutConsumerInfo");
     const read = (at: number) => consumerInfoView.getFloat64(at, true);
+    const losses = lossesOf((reason) => read(FanoutConsumerInfo.lostBy + 8 * reason));
     return {
       frames: read(FanoutConsumerInfo.frames),
-      lost: read(FanoutConsumerInfo.lost),
-      conflated: read(FanoutConsumerInfo.conflated),
+      lost: totalOf(losses),
+      conflated: losses.replaced,
       waiting: read(FanoutConsumerInfo.waitingFrames),
       waitingBytes: read(FanoutConsumerInfo.waitingBytes),
       gapDue: read(FanoutConsumerInfo.gapDue),
+      editDue: read(FanoutConsumerInfo.editDue) !== 0,
     };
   }
 
   compareFigures(id: number): void {
     if (this.peers.get(id)!.isHostile) return;
-    const { frames, lost, conflated, waiting, waitingBytes, gapDue } = this.consumerInfo(id);
+    const { frames, lost, conflated, waiting, waitingBytes, gapDue, editDue } = this.consumerInfo(id);
     const model = this.model.consumers.get(id)!;
     const bytes = model.backlogBytes;
+    // What it has skipped by now was handed over, and is lost.
+    const allLost = model.lost + model.skippedUpdates;
     if (
-      frames !== model.frames || lost !== model.lost || conflated !== model.conflated ||
-      waiting !== model.backlog.length || waitingBytes !== bytes || (model.isGapDue && gapDue === 0)
+      frames !== model.frames || lost !== allLost || conflated !== model.conflated ||
+      waiting !== model.backlog.length || waitingBytes !== bytes || (model.isGapDue && gapDue === 0) ||
+      editDue !== model.isEditDue
     ) {
       assert.deepEqual(
-        { frames, lost, conflated, waiting, waitingBytes, gapDue: gapDue !== 0 },
+        { frames, lost, conflated, waiting, waitingBytes, gapDue: gapDue !== 0, editDue },
         {
           frames: model.frames,
-          lost: model.lost,
+          lost: allLost,
           conflated: model.conflated,
           waiting: model.backlog.length,
           waitingBytes: bytes,
           gapDue: model.isGapDue,
+          editDue: model.isEditDue,
         },
         `figures of consumer ${id}`,
       );
     }
-    // Conservation: each matching update is in the ring, waits, or is lost.
-    assert.equal(frames + waiting + lost, model.matched, "delivered + waiting + lost == matching");
+    // Conservation: each matching update is or was in the ring, waits, or is lost.
+    const waitingUpdates = model.backlog.filter(({ frame }) => frame.update !== undefined).length;
+    assert.equal(frames + waitingUpdates + model.lost, model.matched, "delivered + waiting + lost == matching");
   }
 
   // Reading
@@ -503,7 +567,7 @@ export class Rig implements Disposable {
     assert.equal(native.ringRelease(peer.end, this.model.release(id, count)), 0, "ringRelease");
   }
 
-  #compareFrame(id: number, peer: Peer, record: number, { frame, lost, ringBytes }: Polled): void {
+  #compareFrame(id: number, peer: Peer, record: number, { frame, lost, ringBytes, skipped }: Polled): void {
     const { view } = peer;
     const u32 = (at: number) => recordsView.getUint32(record + at, true);
     const at = u32(PollRecord.frameOffset);
@@ -552,7 +616,9 @@ export class Rig implements Disposable {
     const extra = (bytes: ReadonlyUint8Array | undefined, what: string) =>
       same(u32(PollRecord.extraOffset), u32(PollRecord.extraLength), bytes ?? new Uint8Array(0), what);
     const { update } = frame;
-    if (frame.kind === "account") {
+    if (frame.kind === "filter") {
+      assert.equal(view.getUint32(body + FilterMarkBody.generation, true), frame.generation, "generation");
+    } else if (frame.kind === "account") {
       const account = update as ModelAccount;
       same(body + AccountBody.pubkey, 32, account.pubkey as Uint8Array, "pubkey");
       same(body + AccountBody.owner, 32, account.owner as Uint8Array, "owner");
@@ -577,6 +643,11 @@ export class Rig implements Disposable {
       assert.equal(view.getUint32(body + TransactionBody.index, true), update.index);
       count(peer, u64(TransactionBody.slot), "transactions");
       payload(update.message, "message");
+      const { writable, readonly } = update.loadedAddresses ?? { writable: [], readonly: [] };
+      const counts = [TransactionBody.loadedWritableCount, TransactionBody.loadedReadonlyCount];
+      assert.deepEqual(counts.map((at) => view.getUint16(body + at, true)), [writable.length, readonly.length]);
+      const loadedAt = u32(PollRecord.extraOffset) - 32 * (writable.length + readonly.length);
+      [...writable, ...readonly].forEach((key, i) => same(loadedAt + 32 * i, 32, key as Uint8Array, "loaded"));
       extra(update.meta, "meta");
     } else if (update?.kind === "slot") {
       // What a slot frame says is missing: at this place in the order, where nothing is skipped.
@@ -590,10 +661,9 @@ export class Rig implements Disposable {
           ]] as const
         ) {
           const missing = (matched?.[kind] ?? 0) - (delivered?.[kind] ?? 0);
-          const said = Number(u64(at));
-          if (skips(peer.options)) {
-            assert.ok(said <= missing, `slot ${update.slot}: ${said} ${kind} lost, not ${missing}`);
-          } else assert.equal(said, missing, `slot ${update.slot}: ${kind} lost`);
+          const said = Number(u64(at)) +
+            u32(kind === "accounts" ? PollRecord.payloadLength : PollRecord.extraLength);
+          assert.equal(said, missing, `slot ${update.slot}: ${kind} lost`);
         }
       }
       assert.deepEqual([
@@ -604,6 +674,8 @@ export class Rig implements Disposable {
         Number(u64(SlotBody.transactionsPublished)),
         Number(u64(SlotBody.accountsLost)),
         Number(u64(SlotBody.transactionsLost)),
+        u32(PollRecord.payloadLength),
+        u32(PollRecord.extraLength),
       ], [
         update.slot,
         update.parent,
@@ -612,7 +684,10 @@ export class Rig implements Disposable {
         frame.published.transactions,
         frame.slotLost.accounts,
         frame.slotLost.transactions,
+        skipped.accounts,
+        skipped.transactions,
       ], "slot");
+      if (skipped.accounts + skipped.transactions > 0) Rig.saw("slot with skipped");
     }
   }
 
@@ -653,6 +728,7 @@ export class Rig implements Disposable {
       assert.equal(this.model.consumers.get(id)!.backlog.length, 0, "the last wake-up came");
     }
     this.#balance();
+    this.compareDemand();
     ok(native.fanoutInfo(this.#fanout, infoBytes), "fanoutInfo");
     const read = (at: number) => infoView.getFloat64(at, true);
     assert.deepEqual({
@@ -681,9 +757,9 @@ export class Rig implements Disposable {
       if (peer.isHostile) continue;
       this.mark(id, "gap");
       this.drain(id);
-      const { matched, lost } = this.model.consumers.get(id)!;
+      const { matched } = this.model.consumers.get(id)!;
       assert.equal(peer.delivered + peer.saidLost, matched, "delivered + lost, by the frames, == matching");
-      if (!skips(peer.options)) assert.equal(peer.saidLost, lost, "lost, by the frames == by the sender");
+      assert.equal(peer.saidLost, this.consumerInfo(id).lost, "lost, by the frames == by the sender");
     }
   }
 
@@ -691,9 +767,10 @@ export class Rig implements Disposable {
   compareTotals(): void {
     ok(native.fanoutInfo(this.#fanout, infoBytes), "fanoutInfo");
     const read = (at: number) => infoView.getFloat64(at, true);
+    const losses = lossesOf((reason) => read(FanoutInfo.lostBy + 8 * reason));
     assert.deepEqual(
-      [read(FanoutInfo.lost), read(FanoutInfo.conflated), read(FanoutInfo.unchanged)],
-      [this.model.counts.lost, this.model.counts.conflated, this.model.counts.unchanged],
+      [totalOf(losses), losses.replaced, read(FanoutInfo.unchanged)],
+      [this.model.lostInAll, this.model.counts.conflated, this.model.counts.unchanged],
       "totals: lost, conflated, unchanged",
     );
   }
@@ -704,7 +781,7 @@ export class Rig implements Disposable {
     if (!peer.isHostile) this.model.remove(id);
     peer.isHostile = true;
     peer.isPlausible = true;
-    const code = native.fanoutEdit(this.#fanout, id, bytes, bytes.length);
+    const code = stripped(native.fanoutEdit(this.#fanout, id, bytes, bytes.length));
     Rig.saw(code === 0 ? "fuzzed edit taken" : `fuzzed edit refused ${code}`);
     return code;
   }
@@ -728,14 +805,9 @@ function count(peer: Peer, slot: bigint, kind: "accounts" | "transactions"): voi
   counts[kind] += 1;
 }
 
-/** What it skips in its ring, only its own end knows of. */
-function skips({ policy, transactionPolicy }: ConsumerOptions): boolean {
-  return policy === "drop-oldest" || transactionPolicy === "drop-oldest";
-}
-
 /** The result of a call without what says that there are events. */
 function stripped(code: number): number {
-  return code >= 0 ? code & ~FANOUT_EVENT_FLAG : code;
+  return code >= 0 ? code & ~(FANOUT_EVENT_FLAG | FANOUT_WORK_FLAG) : code;
 }
 
 function flagsOf({ kind, update, isSliced, isClipped }: Frame): number {

@@ -18,7 +18,7 @@ const WITHOUT_NETWORK = unshare !== undefined && spawnSync(unshare, ["-rn", "tru
 const NOWHERE = "/dev/null/nowhere"; // not even root can create it
 const BARE = { PATH: NOWHERE, TMPDIR: NOWHERE, NO_COLOR: "1" };
 
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 540_000;
 
 export interface CommandOptions {
   readonly cwd: string;

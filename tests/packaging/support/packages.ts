@@ -6,10 +6,19 @@
 import { copyFileSync, mkdirSync, readdirSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { guarded } from "../../support/guarded.ts";
 import { executable } from "../../support/runtime.ts";
 import { tool } from "./command.ts";
 
 export const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
+
+/** Type-checking, packing and compiling take seconds, and on a machine that others use minutes: for `guarded`. */
+const TOOLS_MS = 540_000;
+
+/** A test that needs the package, or a compiler. */
+export function packaged(...[name, body, options]: Parameters<typeof guarded>): void {
+  guarded(name, body, { timeoutMs: TOOLS_MS, ...options });
+}
 
 let published: Promise<string[]> | undefined;
 

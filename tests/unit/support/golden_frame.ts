@@ -6,8 +6,8 @@
  * @module
  */
 
-import type { SlotCounts, SlotUpdate, TransactionUpdate } from "../../../src/types.ts";
-import type { Full, FullAccount } from "./updates.ts";
+import type { SlotCounts, SlotUpdate } from "../../../src/types.ts";
+import type { Full, FullAccount, FullTransaction } from "./updates.ts";
 
 /** Words of the frame's header that are no part of the update. */
 export interface GoldenHeader {
@@ -42,12 +42,27 @@ export interface GoldenLeft {
 export type GoldenMark =
   | { readonly kind: "gap"; readonly lostTotal: bigint; readonly sourceNs: bigint }
   | { readonly kind: "filter"; readonly generation: number; readonly sourceNs: bigint }
+  | {
+    readonly kind: "resumed";
+    readonly after: bigint;
+    readonly replayedTo: bigint;
+    readonly liveAfter: bigint;
+    readonly evicted?: bigint;
+    readonly sourceNs: bigint;
+  }
+  | {
+    readonly kind: "snapshot-complete";
+    readonly asOfSequence: bigint;
+    readonly known: bigint;
+    readonly generation: number;
+    readonly sourceNs: bigint;
+  }
   | { readonly kind: "goodbye"; readonly reason: number; readonly sourceNs: bigint };
 
 /** An update with its keys as bytes. */
 export type GoldenUpdate =
   | GoldenAccount
-  | Full<TransactionUpdate>
+  | FullTransaction
   | (Full<SlotUpdate> & SlotCounts);
 
 /** Writes one value after the other: structs of layout.zig have their fields in this order and no hidden padding. */
@@ -95,6 +110,7 @@ export function goldenFrame(update: GoldenUpdate | GoldenLeft | GoldenMark, head
   let flags = 0;
   let payload: [number, number] | undefined;
   let extra: [number, number] | undefined;
+  const loaded = update.kind === "transaction" ? update.loadedAddresses : { writable: [], readonly: [] };
   switch (update.kind) {
     case "account":
       kind = 1;
@@ -112,10 +128,11 @@ export function goldenFrame(update: GoldenUpdate | GoldenLeft | GoldenMark, head
       kind = 2;
       flags = (update.lossy ? 2 : 0) | (update.vote ? 16 : 0) | (update.failed ? 32 : 0) | (update.meta ? 64 : 0);
       body.u64(update.slot).u64(update.bankId).raw(update.signature).u32(update.index).u32(update.message.length)
-        .u32(update.meta?.length ?? 0).u32(0);
+        .u32(update.meta?.length ?? 0).u16(loaded.writable.length).u16(loaded.readonly.length);
       payload = [64 + 96, update.message.length];
       body.raw(update.message);
-      if (update.meta !== undefined) body.align();
+      if (update.meta !== undefined || loaded.writable.length + loaded.readonly.length > 0) body.align();
+      for (const key of [...loaded.writable, ...loaded.readonly]) body.raw(key);
       extra = [64 + body.bytes.length, update.meta?.length ?? 0];
       body.raw(update.meta ?? []);
       break;
@@ -134,6 +151,14 @@ export function goldenFrame(update: GoldenUpdate | GoldenLeft | GoldenMark, head
     case "filter":
       kind = 5;
       body.u32(update.generation).u32(0);
+      break;
+    case "resumed":
+      kind = 11;
+      body.u64(update.after).u64(update.replayedTo).u64(update.liveAfter).u64(update.evicted ?? 0n);
+      break;
+    case "snapshot-complete":
+      kind = 8;
+      body.u64(update.asOfSequence).u64(update.known).u64(0n).u64(0n).u32(update.generation).u32(0);
       break;
     case "goodbye":
       kind = 6;

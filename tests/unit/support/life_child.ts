@@ -1,6 +1,6 @@
 /**
  * The program of life_test.ts: opens what its name says, then has nothing more to do. A process that is kept alive says so
- * after a while (by a timer that keeps nothing alive), closes what it has, and ends.
+ * after a while that its caller sets (by a timer that keeps nothing alive), closes what it has, and ends.
  * May touch: the public API.
  *
  * @module
@@ -11,8 +11,7 @@ import { setTimeout } from "node:timers";
 import { setupConsumer, setupSender } from "../../../mod.ts";
 import { until } from "./watchdog.ts";
 
-const [name = "", path = ""] = process.argv.slice(2);
-const LATER_MS = 300;
+const [name = "", path = "", laterMs = ""] = process.argv.slice(2);
 
 const sender = await setupSender({ path, ringCapacityBytes: 65536 });
 const open: { close(): Promise<void> }[] = [sender];
@@ -41,7 +40,7 @@ console.log("ready");
 setTimeout(() => {
   console.log("alive");
   for (const each of open.reverse()) void each.close();
-}, LATER_MS).unref();
+}, Number(laterMs)).unref();
 
 async function connect() {
   const consumer = await setupConsumer(path);

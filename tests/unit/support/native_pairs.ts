@@ -11,7 +11,7 @@ import { load } from "../../../src/native/load.ts";
 import type { Native } from "../../../src/native/native.ts";
 import { OVERFLOW_POLICIES, type OverflowPolicy } from "../../../src/types.ts";
 import { encodeFilterEdit, type FilterEdit } from "../../../src/wire/messages.ts";
-import { goldenFrame, type GoldenMark, type GoldenUpdate } from "./golden_frame.ts";
+import { goldenFrame, type GoldenHeader, type GoldenMark, type GoldenUpdate } from "./golden_frame.ts";
 
 export { load };
 
@@ -87,6 +87,7 @@ export class Engine implements Disposable {
     engine.setUint32(FanoutOptions.poolBytes, poolBytes, true);
     engine.setUint32(FanoutOptions.poolThreshold, options.poolThreshold ?? 0xffffffff, true);
     engine.setUint32(FanoutOptions.trackedMax, 1000, true);
+    engine.setUint32(FanoutOptions.stallMs, 10_000, true);
     this.#fanout = native.fanoutCreate(new Uint8Array(engine.buffer));
     assert.ok(this.#fanout >= 0, `fanoutCreate gave ${this.#fanout}`);
     const passed = new Int32Array(2);
@@ -133,13 +134,13 @@ export class Engine implements Disposable {
     assert.equal(this.#native.fanoutRemove(this.#fanout, this.#id, 0), 0);
   }
 
-  sweep(): void {
-    assert.ok(this.#native.fanoutSweep(this.#fanout) >= 0);
+  sweep(elapsedMs = 0): void {
+    assert.ok(this.#native.fanoutSweep(this.#fanout, elapsedMs) >= 0);
   }
 
   /** Puts a mark behind all frames. */
-  mark(update: GoldenMark): void {
-    const { bytes } = goldenFrame(update, { sequence: 0n });
+  mark(update: GoldenMark, header: Partial<GoldenHeader> = {}): void {
+    const { bytes } = goldenFrame(update, { sequence: 0n, ...header });
     assert.equal(this.#native.fanoutMark(this.#fanout, this.#id, bytes, bytes.length), 0);
   }
 

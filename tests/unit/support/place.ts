@@ -17,7 +17,7 @@ import {
   setupConsumer,
   setupSender,
 } from "../../../mod.ts";
-import { until, within } from "./watchdog.ts";
+import { LIMIT_MS, until, within } from "./watchdog.ts";
 
 /** Small, so that a full ring is near. */
 export const CAPACITY_BYTES = 64 * 1024;
@@ -37,8 +37,12 @@ export class Place implements AsyncDisposable {
     return sender;
   }
 
+  /** Bound to one connection, unless `reconnect` says otherwise: consumer_reconnect_test.ts is about more of them. */
   async consumer(options: ConsumerOptions = {}): Promise<Consumer> {
-    const consumer = await within(setupConsumer(this.path, options), "a consumer");
+    const consumer = await within(
+      setupConsumer(this.path, { reconnect: false, connectTimeoutMs: LIMIT_MS, ...options }),
+      "a consumer",
+    );
     this.#opened.push(consumer);
     return consumer;
   }

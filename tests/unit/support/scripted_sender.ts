@@ -24,7 +24,7 @@ import { type RawLink, RawSender } from "../../support/raw_peer.ts";
 import { Engine, type EngineOptions } from "./native_pairs.ts";
 
 /** What is granted beside the engine's ring. */
-export type Granted = Pick<Grant, "policy" | "transactionPolicy" | "poolBytes">;
+export type Granted = Omit<Grant, "version" | "capacityBytes" | "reservedBytes" | "connectionId">;
 
 /** One sender for one consumer. */
 export class ScriptedSender implements Disposable {

@@ -6,7 +6,13 @@
  */
 
 import fc from "fast-check";
-import { type AccountUpdate, SLOT_STATUSES, type SlotUpdate, type TransactionUpdate } from "../../../src/types.ts";
+import {
+  type AccountUpdate,
+  type LoadedAddresses,
+  SLOT_STATUSES,
+  type SlotUpdate,
+  type TransactionUpdate,
+} from "../../../src/types.ts";
 
 /** Bytes that differ from place to place and from seed to seed. */
 export function patternBytes(length: number, seed: number): Uint8Array<ArrayBuffer> {
@@ -30,13 +36,16 @@ export function accountUpdate(fields: Partial<AccountUpdate> = {}): AccountUpdat
   };
 }
 
-export function transactionUpdate(fields: Partial<TransactionUpdate> = {}): TransactionUpdate {
+export function transactionUpdate(
+  fields: Partial<TransactionUpdate> & { readonly loadedAddresses?: LoadedAddresses<Uint8Array> } = {},
+): TransactionUpdate & { readonly loadedAddresses: LoadedAddresses<Uint8Array> } {
   return {
     kind: "transaction",
     slot: 77n,
     index: 4,
     signature: patternBytes(64, 5),
     message: patternBytes(215, 6),
+    loadedAddresses: { writable: [], readonly: [] },
     ...fields,
   };
 }
@@ -53,10 +62,14 @@ type Optional = "signature" | "meta";
 /** Its keys as bytes. */
 export type FullAccount = Full<AccountUpdate> & { readonly pubkey: Uint8Array; readonly owner: Uint8Array };
 
+/** Likewise. */
+export type FullTransaction = Full<TransactionUpdate> & { readonly loadedAddresses: LoadedAddresses<Uint8Array> };
+
 const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
 const bytesOf = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
 /** So that `deepEqual` compares what was published with what came. */
 const PLAIN = { noNullPrototype: true } as const;
+const someKeys = fc.oneof(fc.constant([]), fc.array(bytesOf(32), { maxLength: 3 }));
 
 export const accountArbitrary: fc.Arbitrary<FullAccount> = fc.record({
   kind: fc.constant("account" as const),
@@ -76,13 +89,14 @@ export const accountArbitrary: fc.Arbitrary<FullAccount> = fc.record({
   sourceEpoch: fc.integer({ min: 0, max: 0xffffffff }),
 }, PLAIN);
 
-export const transactionArbitrary: fc.Arbitrary<Full<TransactionUpdate>> = fc.record({
+export const transactionArbitrary: fc.Arbitrary<FullTransaction> = fc.record({
   kind: fc.constant("transaction" as const),
   slot: u64,
   index: fc.integer({ min: 0, max: 0xffffffff }),
   signature: bytesOf(64),
   message: fc.uint8Array({ maxLength: 300 }),
   meta: fc.option(fc.uint8Array({ maxLength: 100 }), { nil: undefined }),
+  loadedAddresses: fc.record({ writable: someKeys, readonly: someKeys }, PLAIN),
   vote: fc.boolean(),
   failed: fc.boolean(),
   bankId: u64,
@@ -100,7 +114,7 @@ export const slotArbitrary: fc.Arbitrary<Full<SlotUpdate>> = fc.record({
   sourceNs: u64,
 }, PLAIN);
 
-export const updateArbitrary: fc.Arbitrary<FullAccount | Full<TransactionUpdate> | Full<SlotUpdate>> = fc.oneof(
+export const updateArbitrary: fc.Arbitrary<FullAccount | FullTransaction | Full<SlotUpdate>> = fc.oneof(
   accountArbitrary,
   transactionArbitrary,
   slotArbitrary,
