@@ -30,12 +30,22 @@ suite() {
   fi
   # What a runner could not count, because it died or never ran, is one failure.
   [ -z "$remark" ] || failed=$((failed + 1))
-  [ "$failed" -eq 0 ] || { printf '\n--- %s, the end of %s ---\n' "$suite_name" "$log"; tail -n 200 "$log"; }
+  [ "$failed" -eq 0 ] || { printf '\n--- %s, from %s ---\n' "$suite_name" "$log"; what_failed "$log"; }
 
   passed_sum=$((passed_sum + passed)) failed_sum=$((failed_sum + failed)) skipped_sum=$((skipped_sum + skipped))
   table=$table$(printf '%-18s %6d passed %4d failed %4d skipped %5d s%s' \
     "$suite_name" "$passed" "$failed" "$skipped" "$took" "${remark:+  $remark}")'
 '
+}
+
+# The end of a log, and before it what tests said that Bun failed: it says so where it happens, the other runners at the end.
+what_failed() {
+  awk '
+    /^\((pass|skip)\) / { said = ""; next }
+    { said = said $0 "\n"; if (length(said) > 8000) said = substr(said, length(said) - 6000) }
+    /^\(fail\) / { printf "%s\n", said; said = "" }' "$1"
+  printf '...\n'
+  tail -n 150 "$1"
 }
 
 finish_suites() {
