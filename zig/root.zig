@@ -68,7 +68,15 @@ test {
     _ = .{ v9_frame, v9_lz4, v9_relay, v9_ring_file, v9_shaq };
     _ = @import("key_index_test.zig");
     _ = @import("ring_test.zig");
-    _ = @import("engine_test.zig");
+    _ = @import("engine_test/edits.zig");
+    _ = @import("engine_test/losses.zig");
+    _ = @import("engine_test/marks.zig");
+    _ = @import("engine_test/matching.zig");
+    _ = @import("engine_test/policies.zig");
+    _ = @import("engine_test/pool.zig");
+    _ = @import("engine_test/publishing.zig");
+    _ = @import("engine_test/rollback.zig");
+    _ = @import("engine_test/state.zig");
     _ = @import("state_test.zig");
     _ = @import("v9/ring_file_test.zig");
     _ = @import("filter_program_test.zig");

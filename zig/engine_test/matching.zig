@@ -1,0 +1,241 @@
+//! matching.zig: filter programs: of writes that change nothing, slices of the data, accounts that leave, transactions by key.
+
+const std = @import("std");
+const layout = @import("../layout.zig");
+const scenes = @import("scene.zig");
+const testing = std.testing;
+const Scene = scenes.Scene;
+const Key = scenes.Key;
+const key = scenes.key;
+const Transaction = scenes.Transaction;
+const poll = scenes.poll;
+
+/// A program with one condition that needs no payload, or with slices.
+fn program(kind: layout.FilterKind, opcode: layout.FilterOpcode, argument: u16, comptime payload: []const u8) [16 + payload.len]u8 {
+    var bytes: [16 + payload.len]u8 = undefined;
+    std.mem.writeInt(u16, bytes[0..2], @backingInt(kind), .little);
+    std.mem.writeInt(u16, bytes[2..4], 1, .little);
+    std.mem.writeInt(u32, bytes[4..8], bytes.len, .little);
+    std.mem.writeInt(u16, bytes[8..10], @backingInt(opcode), .little);
+    std.mem.writeInt(u16, bytes[10..12], argument, .little);
+    std.mem.writeInt(u32, bytes[12..16], payload.len, .little);
+    @memcpy(bytes[16..], payload);
+    return bytes;
+}
+
+fn setFilter(scene: *Scene, reader: *Scene.Reader, bit: u6, accounts: []const Key, owners: []const Key, bytes: []const u8) !void {
+    try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+        .op = .replace,
+        .bit = bit,
+        .takes_transactions = false,
+        .is_last = true,
+        .accounts = accounts,
+        .owners = owners,
+        .program = bytes,
+    }));
+}
+
+test "onlyChanged: a write that changes nothing is counted and not sent" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    try setFilter(&scene, reader, 3, &.{key(1)}, &.{}, &program(.accounts, .changed, 0, ""));
+    try testing.expectEqual(1, scene.account(1, 1, 1, "same"));
+    try testing.expectEqual(0, scene.account(1, 1, 2, "same"));
+    try testing.expectEqual(1, scene.account(1, 1, 3, "other"));
+    try testing.expectEqual(1, scene.account(1, 2, 4, "other"));
+    try testing.expectEqual(1, scene.engine.counts.unchanged);
+}
+
+test "slices: only they travel, the frame says so; filters that differ get the whole" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    const slice = program(.accounts, .slices, 2, "\x01\x00\x00\x00\x02\x00\x00\x00\x05\x00\x00\x00\x09\x00\x00\x00");
+    try setFilter(&scene, reader, 1, &.{key(1)}, &.{}, &slice);
+    try testing.expectEqual(1, scene.account(1, 1, 1, "abcdefgh"));
+    const record = try poll(reader);
+    const data = reader.end.ring.data;
+    try testing.expectEqualStrings("bcfgh", data[record.payload_offset..][0..record.payload_length]);
+    try testing.expectEqual(layout.frame_flag_sliced | layout.frame_flag_clipped, record.flags);
+    const body: *const layout.AccountBody = @ptrCast(@alignCast(data + record.frame_offset + @sizeOf(layout.FrameHeader)));
+    try testing.expectEqual(8, body.full_length);
+    try scene.subscribe(reader, &.{key(1)}, &.{});
+    try testing.expectEqual(1, scene.account(1, 1, 1, "abcdefgh"));
+    const whole = try poll(reader);
+    try testing.expectEqualStrings("abcdefgh", data[whole.payload_offset..][0..whole.payload_length]);
+    try testing.expectEqual(0, whole.flags);
+}
+
+test "an account that stops matching leaves the filter, once" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    try scene.subscribe(reader, &.{}, &.{key(100)});
+    try testing.expectEqual(1, scene.account(1, 100, 1, "a"));
+    try testing.expectEqual(0, scene.account(1, 200, 2, "a"));
+    try testing.expectEqual(0, scene.account(1, 200, 3, "a"));
+    try testing.expectEqual(1, scene.account(1, 100, 4, "a"));
+    for ([_]layout.FrameKind{ .account, .left, .account }) |kind| {
+        const seen = (try scene.read(reader)).?;
+        try testing.expectEqual(kind, seen.kind);
+        try testing.expectEqual(0, seen.lost);
+        try testing.expectEqual(1, seen.mask);
+    }
+    try testing.expectEqual(null, try scene.read(reader));
+    // A filter that is gone has nobody to tell.
+    try testing.expectEqual(0, scene.edit(reader, .drop, 0, &.{}, &.{}));
+    try testing.expectEqual(0, scene.account(1, 200, 5, "a"));
+    try testing.expectEqual(null, try scene.read(reader));
+}
+
+test "more filters match an account than are remembered of it: none that still matches is said to have been left" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    try testing.expectEqual(0, scene.edit(reader, .add, 0, &.{}, &.{key(200)}));
+    for (1..9) |bit| try testing.expectEqual(0, scene.edit(reader, .add, @intCast(bit), &.{}, &.{ key(100), key(200) }));
+    try testing.expectEqual(1, scene.account(1, 100, 1, "a"));
+    try testing.expectEqual(1, scene.account(1, 200, 2, "a"));
+    for ([_]u64{ 0b1_1111_1110, 0b1_1111_1111 }) |mask| {
+        const seen = (try scene.read(reader)).?;
+        try testing.expectEqual(.account, seen.kind);
+        try testing.expectEqual(mask, seen.mask);
+    }
+    try testing.expectEqual(null, try scene.read(reader));
+}
+
+/// A filter of all accounts, but not of writes that change nothing.
+const changes_only = extern struct {
+    program: layout.FilterProgram = .{
+        .kind = @backingInt(layout.FilterKind.accounts),
+        .condition_count = 1,
+        .length = @sizeOf(layout.FilterProgram) + @sizeOf(layout.FilterCondition),
+    },
+    condition: layout.FilterCondition = .{ .opcode = @backingInt(layout.FilterOpcode.changed), .argument = 0, .length = 0 },
+};
+
+fn takeChanges(scene: *Scene, reader: *Scene.Reader) !void {
+    try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+        .op = .replace,
+        .bit = 0,
+        .takes_transactions = false,
+        .is_last = true,
+        .accounts = &.{},
+        .owners = &.{},
+        .program = std.mem.asBytes(&changes_only{}),
+    }));
+}
+
+test "onlyChanged: what was written while no filter asked counts as unknown" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.drop_newest);
+    try takeChanges(&scene, reader);
+    try testing.expectEqual(1, scene.account(1, 2, 7, "a"));
+    try testing.expectEqual(0, scene.account(1, 2, 7, "a"));
+    try testing.expectEqual(0, scene.edit(reader, .drop, 0, &.{}, &.{}));
+    try testing.expectEqual(0, scene.account(1, 2, 7, "b"));
+    try takeChanges(&scene, reader);
+    try testing.expectEqual(1, scene.account(1, 2, 7, "a"));
+    try testing.expectEqual(0, scene.account(1, 2, 7, "a"));
+}
+
+test "transactions by account: only those that name a key of the list" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.drop_newest);
+    const all: layout.FilterProgram = .{
+        .kind = @backingInt(layout.FilterKind.transactions),
+        .condition_count = 0,
+        .length = @sizeOf(layout.FilterProgram),
+    };
+    try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+        .op = .replace,
+        .bit = 3,
+        .takes_transactions = false,
+        .is_last = true,
+        .accounts = &.{ key(1), key(2) },
+        .owners = &.{},
+        .program = std.mem.asBytes(&all),
+    }));
+    // Header, two keys, blockhash.
+    const message = [_]u8{ 1, 0, 0, 2 } ++ key(1) ++ key(2) ++ key(0);
+    const other = [_]u8{ 1, 0, 0, 2 } ++ key(3) ++ key(4) ++ key(0);
+    for ([_][]const u8{ &message, &other, "" }, [_]i32{ 1, 0, 0 }) |bytes, expected| {
+        var head = std.mem.zeroes(Transaction);
+        head.header.kind = @backingInt(layout.FrameKind.transaction);
+        head.body.message_length = @intCast(bytes.len);
+        try testing.expectEqual(expected, scene.engine.publish(std.mem.asBytes(&head), bytes, false));
+    }
+    try testing.expectEqual(8, (try scene.read(reader)).?.mask);
+    try testing.expectEqual(0, scene.account(1, 2, 7, "")); // the keys are for transactions
+    try testing.expectEqual(0, scene.edit(reader, .remove, 3, &.{ key(1), key(2) }, &.{}));
+    try testing.expectEqual(0, scene.transaction());
+}
+
+test "addresses that a transaction loads are keys as those of its message, wherever its parts travel" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    // One filter is found by a key, one excludes another, each of which is loaded by some.
+    const Wish = struct { bit: u6, accounts: []const Key, program: []const u8 };
+    for ([_]Wish{
+        .{ .bit = 1, .accounts = &.{key(5)}, .program = &program(.transactions, .required, 1, &comptime key(1)) },
+        .{ .bit = 2, .accounts = &.{}, .program = &program(.transactions, .excluded, 1, &comptime key(6)) },
+    }) |wish| try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+        .op = .replace,
+        .bit = wish.bit,
+        .takes_transactions = false,
+        .is_last = true,
+        .accounts = wish.accounts,
+        .owners = &.{},
+        .program = wish.program,
+    }));
+    const message = [_]u8{ 1, 0, 0, 1 } ++ key(1) ++ key(0); // header, one key, blockhash: 68 bytes, and 4 of padding
+    const padding: [4]u8 = @splat(0);
+    const large: [Scene.threshold]u8 = @splat(9);
+    const Case = struct { loaded: []const Key, writable: u16, meta: []const u8, mask: u64 };
+    for ([_]Case{
+        .{ .loaded = &.{}, .writable = 0, .meta = "", .mask = 4 },
+        .{ .loaded = &.{key(5)}, .writable = 1, .meta = "", .mask = 6 },
+        .{ .loaded = &.{ key(7), key(5) }, .writable = 1, .meta = "meta", .mask = 6 },
+        .{ .loaded = &.{ key(5), key(6) }, .writable = 0, .meta = "meta", .mask = 2 },
+        .{ .loaded = &.{ key(5), key(7) }, .writable = 2, .meta = &large, .mask = 6 }, // in the pool
+    }) |case| {
+        var head = std.mem.zeroes(Transaction);
+        head.header.kind = @backingInt(layout.FrameKind.transaction);
+        if (case.meta.len > 0) head.header.flags = layout.frame_flag_meta;
+        head.body.message_length = message.len;
+        head.body.meta_length = @intCast(case.meta.len);
+        head.body.loaded_writable_count = case.writable;
+        head.body.loaded_readonly_count = @intCast(case.loaded.len - case.writable);
+        const is_alone = case.loaded.len == 0 and case.meta.len == 0;
+        const tail = try std.mem.concat(testing.allocator, u8, &.{
+            &message, if (is_alone) "" else &padding, std.mem.sliceAsBytes(case.loaded), case.meta,
+        });
+        defer testing.allocator.free(tail);
+        try testing.expectEqual(1, scene.engine.publish(std.mem.asBytes(&head), tail, false));
+        var records: [1]layout.PollRecord = undefined;
+        try testing.expectEqual(1, try reader.end.ring.poll(&records));
+        const record = records[0];
+        const data = reader.end.ring.data;
+        const header: *const layout.FrameHeader = @ptrCast(@alignCast(data + record.frame_offset));
+        try testing.expectEqual(case.mask, header.filter_mask);
+        try testing.expectEqual(tail.len >= Scene.threshold, header.pool_generation != 0);
+        try testing.expectEqualSlices(u8, &message, data[record.payload_offset..][0..record.payload_length]);
+        try testing.expectEqualSlices(u8, case.meta, data[record.extra_offset..][0..record.extra_length]);
+        const loaded = data[record.extra_offset - 32 * case.loaded.len .. record.extra_offset];
+        try testing.expectEqualSlices(u8, std.mem.sliceAsBytes(case.loaded), loaded);
+        try reader.end.ring.release(record.ring_bytes);
+        // No other length will do.
+        for ([_]usize{ tail.len - 1, tail.len + 1 }) |length| {
+            const other = try testing.allocator.alloc(u8, length);
+            defer testing.allocator.free(other);
+            @memset(other, 0);
+            try testing.expect(scene.engine.publish(std.mem.asBytes(&head), other, false) < 0);
+        }
+        head.body.loaded_writable_count = layout.loaded_keys_max + 1;
+        try testing.expect(scene.engine.publish(std.mem.asBytes(&head), tail, false) < 0);
+    }
+}
