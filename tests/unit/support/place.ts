@@ -37,7 +37,7 @@ export class Place implements AsyncDisposable {
     return sender;
   }
 
-  /** Bound to one connection, unless `reconnect` says otherwise: consumer_reconnect_test.ts is about more of them. */
+  /** Bound to one connection, unless `reconnect` says otherwise: consumer_reconnect*_test.ts are about more of them. */
   async consumer(options: ConsumerOptions = {}): Promise<Consumer> {
     const consumer = await within(
       setupConsumer(this.path, { reconnect: false, connectTimeoutMs: LIMIT_MS, ...options }),
