@@ -165,3 +165,30 @@ test("currentAccount() reads the cache each time: null for what is unknown or wa
   await within(consumer.accounts.waitFor(CACHED!, (account) => account.lamports === 10n), "the write");
   assert.equal(await value(CACHED!), 10n);
 });
+
+test("fetchEncodedAccounts() asks an RPC for what the cache does not know, once", async () => {
+  const copy = { ...accountUpdate(), pubkey: keyOf(1), owner: keyOf(2), fullLength: 165, executable: false } as never;
+  const cache = { get: (key: string) => key === CACHED ? copy : undefined };
+  const asked: unknown[] = [];
+  const rpc = {
+    getMultipleAccounts: (addresses: unknown, config: unknown) => {
+      asked.push(addresses, config);
+      return { send: () => Promise.resolve({ context: { slot: 1n }, value: [null] }) };
+    },
+  };
+  const accounts = await fetchEncodedAccounts(cache, [OWNER, CACHED!, OWNER], {
+    rpc: rpc as never,
+    commitment: "confirmed",
+  });
+  assert.deepEqual(accounts.map(({ address, exists }) => [address, exists]), [
+    [OWNER, false],
+    [CACHED!, true],
+    [OWNER, false],
+  ]);
+  assert.deepEqual(asked, [[OWNER], { commitment: "confirmed", encoding: "base64" }]);
+  assert.equal((await fetchEncodedAccounts(cache, [CACHED!])).length, 1);
+  await assert.rejects(
+    fetchEncodedAccounts(cache, [CACHED!, OWNER]),
+    (error) => isSolanaError(error, SOLANA_ERROR__ACCOUNTS__ONE_OR_MORE_ACCOUNTS_NOT_FOUND),
+  );
+});
