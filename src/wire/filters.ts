@@ -1,7 +1,7 @@
 /**
  * Named filters, as users write them, to what a sender's engine takes: keys for its index, and a program for the rest.
  * May touch: what it is given. May not touch: the native library, links, the index.
- * Source of the format: the section "Filter programs" of zig/layout.zig; zig/filter_program.zig checks and runs it.
+ * Source of the format: zig/layout/filters.zig; zig/filter_program.zig checks and runs it.
  * Source of the meaning: Yellowstone's filters (`SubscribeRequestFilterAccounts`, `…Transactions`, `…Slots`). All
  * conditions of one filter hold at once; one key of a list suffices; several filters are alternatives. Where we differ,
  * the property says so.

@@ -1,7 +1,7 @@
 /**
  * Messages of a link: bytes to values and back. Every received value is an adversary's: lengths are checked first.
  * May touch: the bytes it is given. May not touch: sockets, clocks.
- * Source of the format: docs/protocol.md; offsets and kinds come from zig/layout.zig.
+ * Source of the format: docs/protocol.md; offsets and kinds come from zig/layout/link.zig.
  *
  * @module
  */

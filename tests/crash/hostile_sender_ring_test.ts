@@ -32,7 +32,7 @@ interface Nonsense {
 
 const body = FrameHeader.size;
 
-/** zig/layout.zig's pool_unit. */
+/** zig/layout/regions.zig's pool_unit. */
 const POOL_UNIT = 64;
 
 const NONSENSE: readonly Nonsense[] = [

@@ -1,5 +1,5 @@
 /**
- * FrameEncoder against a second encoder that was written from zig/layout.zig alone, byte by byte.
+ * FrameEncoder against a second encoder that was written from zig/layout/frames.zig alone, byte by byte.
  * May touch: one encoder. May not touch: the native library, which sets length, times and losses (reader_test.ts).
  *
  * @module

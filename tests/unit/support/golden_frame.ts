@@ -1,5 +1,5 @@
 /**
- * A second encoder of frames, written from the structs of zig/layout.zig and from nothing else: it imports neither the
+ * A second encoder of frames, written from the structs of zig/layout/frames.zig and from nothing else: it imports neither the
  * generated offsets nor the encoder that it judges.
  * May touch: types only. May not touch: src/native/, src/wire/.
  *
@@ -65,7 +65,7 @@ export type GoldenUpdate =
   | FullTransaction
   | (Full<SlotUpdate> & SlotCounts);
 
-/** Writes one value after the other: structs of layout.zig have their fields in this order and no hidden padding. */
+/** Writes one value after the other: structs of frames.zig have their fields in this order and no hidden padding. */
 class Writer {
   readonly bytes: number[] = [];
 
