@@ -2,7 +2,7 @@
 //! and makes consumers anew, and yet others read: all at once, for as long as it takes to do that many things.
 //! Usage: engine-stress [steps] [seed]. Exit code 0: nobody looked corrupt, every reader saw one order and whole payloads,
 //! and nothing is left.
-//! What it is for: `ring_info` and `ring_end` take turns with publishers by the engine's lock (`RingTurn` in exports.zig).
+//! What it is for: `ring_info` and `ring_end` take turns with publishers by the engine's lock (`RingTurn` in exports/rings.zig).
 //! Without that, cursors that are looked at in the middle of a publish make sound consumers look corrupt.
 
 const std = @import("std");
