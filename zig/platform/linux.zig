@@ -5,6 +5,7 @@ const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
 const aio = @import("aio.zig");
+const credentials = @import("credentials.zig");
 const vdso = @import("vdso.zig");
 const mod = @import("mod.zig");
 const Code = mod.Code;
@@ -34,7 +35,7 @@ const statfs_type_offset = 0; // `struct statfs` begins with its type, a long, o
 const mfd_noexec_seal = 0x0008;
 const unix_path_max = 107;
 
-fn codeOf(result: usize) Code {
+pub fn codeOf(result: usize) Code {
     const signed: isize = @bitCast(result);
     // Only descriptors, counts below 2 GiB and -errno come through here.
     return std.math.cast(Code, signed) orelse errno.invalid;
@@ -183,6 +184,10 @@ pub fn futexWakeOne(word: *const u32) void {
     _ = linux.syscall3(.futex, @intFromPtr(word), futex_wake_private, 1);
 }
 
+pub fn threadYield() void {
+    _ = linux.sched_yield();
+}
+
 pub fn writeStderr(text: []const u8) void {
     _ = linux.write(2, text.ptr, text.len);
 }
@@ -252,7 +257,7 @@ fn protection(writable: bool) linux.PROT {
     return .{ .READ = true, .WRITE = writable };
 }
 
-fn mapped(result: usize) mod.Mapped {
+pub fn mapped(result: usize) mod.Mapped {
     const signed: isize = @bitCast(result);
     if (signed < 0 and signed >= -4095) return .{ .code = @intCast(signed) };
     return .{ .code = 0, .address = result };
@@ -478,6 +483,11 @@ pub fn receiveMessage(fd: i32, buffer: []u8, out: []i32, truncated: *bool) mod.R
     return received;
 }
 
+/// No more bytes from us: the other end reads the end of the stream.
+pub fn socketShutdown(fd: i32) void {
+    _ = linux.shutdown(fd, linux.SHUT.WR);
+}
+
 // Files
 
 pub fn openLockFile(path: [:0]const u8) Code {
@@ -671,157 +681,15 @@ pub fn mapWithTail(fd: i32, file_size: usize, total_size: usize) mod.Mapped {
     return reserved;
 }
 
-/// Whether another process of our user may open our descriptors by /proc. A process itself always may.
-pub fn isDumpable() bool {
-    const get_dumpable = 3;
-    return codeOf(linux.prctl(get_dumpable, 0, 0, 0, 0)) == 1;
-}
+// Other processes
 
-/// Whether that process can open `/proc/<our pid>/fd/<n>`, as far as the kernel's rules for it go (ptrace(2), "access mode
-/// checking", PTRACE_MODE_READ_FSCREDS). False also if that can't be known.
-pub fn canOpenOurDescriptors(pid: i32) bool {
-    if (pid <= 0) return false;
-    if (pid == getPid()) return true;
-    // Our pid has to mean us there, and its capabilities have to count for us.
-    if (!inSameNamespace(pid, "pid") or !inSameNamespace(pid, "user")) return false;
-    const theirs = credentialsOf(pid) orelse return false;
-    const ours = credentialsOf(getPid()) orelse return false;
-    // The directory is its owner's alone.
-    const searches = 1 << cap_dac_override | 1 << cap_dac_read_search;
-    if (ours.uids[1] != theirs.uids[3] and theirs.effective & searches == 0) return false;
-    if (theirs.effective & (1 << cap_sys_ptrace) != 0) return true;
-    for (0..3) |which| { // real, effective, saved: against the one for the file system
-        if (ours.uids[which] != theirs.uids[3] or ours.gids[which] != theirs.gids[3]) return false;
-    }
-    return ours.permitted & ~theirs.effective == 0;
-}
-
-fn inSameNamespace(pid: i32, comptime kind: []const u8) bool {
-    var buffer: [40]u8 = undefined;
-    const name = std.fmt.bufPrintSentinel(&buffer, "/proc/{d}/ns/" ++ kind, .{pid}, 0) catch return false;
-    var theirs: FileInfo = undefined;
-    var ours: FileInfo = undefined;
-    if (statPath(name, &theirs, true) < 0) return false;
-    if (statPath("/proc/self/ns/" ++ kind, &ours, true) < 0) return false;
-    return ours.same(theirs);
-}
-
-const cap_dac_override = 1;
-const cap_dac_read_search = 2;
-const cap_sys_ptrace = 19;
-
-/// Users and groups: real, effective, saved, for the file system. Capabilities: a bit each.
-const Credentials = struct { uids: [4]u32, gids: [4]u32, permitted: u64, effective: u64 };
-
-fn credentialsOf(pid: i32) ?Credentials {
-    const version_3 = 0x2008_0522;
-    const header: extern struct { version: u32, pid: i32 } = .{ .version = version_3, .pid = pid };
-    const Half = extern struct { effective: u32, permitted: u32, inheritable: u32 };
-    var halves: [2]Half = undefined;
-    if (codeOf(linux.syscall2(.capget, @intFromPtr(&header), @intFromPtr(&halves))) < 0) return null;
-
-    // Both lines stand near the beginning; others, such as that of all groups, may be of any length.
-    var buffer: [40]u8 = undefined;
-    const name = std.fmt.bufPrintSentinel(&buffer, "/proc/{d}/status", .{pid}, 0) catch return null;
-    const fd = codeOf(linux.open(name, .{ .CLOEXEC = true }, 0));
-    if (fd < 0) return null;
-    defer _ = close(fd);
-    var bytes: [1024]u8 = undefined;
-    const size = codeOf(linux.read(fd, &bytes, bytes.len));
-    if (size < 0) return null;
-    const text = bytes[0..@intCast(size)];
-    return .{
-        .uids = statusIds(text, "\nUid:") orelse return null,
-        .gids = statusIds(text, "\nGid:") orelse return null,
-        .permitted = @as(u64, halves[1].permitted) << 32 | halves[0].permitted,
-        .effective = @as(u64, halves[1].effective) << 32 | halves[0].effective,
-    };
-}
-
-fn statusIds(text: []const u8, label: []const u8) ?[4]u32 {
-    const at = std.mem.find(u8, text, label) orelse return null;
-    const line = std.mem.sliceTo(text[at + label.len ..], '\n');
-    var words = std.mem.tokenizeAny(u8, line, "\t ");
-    var ids: [4]u32 = undefined;
-    for (&ids) |*id| id.* = std.fmt.parseInt(u32, words.next() orelse return null, 10) catch return null;
-    return ids;
-}
-
-// Leftovers (Linux only)
-
-/// Whether any other open descriptor or mapping of this file exists anywhere on this machine, in whatever namespace.
-/// The kernel gives a write lease only to the sole user of a file. If it does, `then` (unlink) is done while opening it
-/// fails or waits, and the lease is given back.
-pub fn withSoleUse(fd: i32, context: anytype, comptime then: fn (@TypeOf(context)) Code) mod.SoleUse {
-    const f_setsig = 10;
-    const f_setlease = 1024;
-    const write_lease = 1; // F_WRLCK
-    const no_lease = 2; // F_UNLCK
-    // Who opens the file meanwhile has the kernel signal us. The default, SIGIO, would end the process; this one is
-    // ignored by default.
-    const sigurg = 23;
-    if (codeOf(linux.fcntl(fd, f_setsig, sigurg)) < 0) return .unknown;
-    const leased = codeOf(linux.fcntl(fd, f_setlease, write_lease));
-    if (leased == errno.again) return .{ .code = errno.again };
-    if (leased < 0) return .unknown;
-    const code = then(context);
-    _ = linux.fcntl(fd, f_setlease, no_lease);
-    return .{ .code = code };
-}
-
-/// Whether pids mean here what they mean to most: those of the machine's first namespace.
-pub fn inFirstPidNamespace() bool {
-    const first_inode = 0xefff_fffc; // PROC_PID_INIT_INO
-    var info: FileInfo = undefined;
-    return statPath("/proc/self/ns/pid", &info, true) == 0 and info.inode == first_inode;
-}
+pub const isDumpable = credentials.isDumpable;
+pub const canOpenOurDescriptors = credentials.canOpenOurDescriptors;
 
 pub fn processExists(pid: i32) bool {
     const code = codeOf(linux.syscall2(.kill, @as(u32, @bitCast(pid)), 0));
     return code != errno.no_process;
 }
-
-/// Reads the names in a directory, of at most `count_max` entries. Without allocation.
-pub const Directory = struct {
-    fd: i32,
-    buffer: [4096]u8 align(8),
-    at: usize,
-    filled: usize,
-    left: u32,
-
-    pub fn open(directory: *Directory, path: [:0]const u8, count_max: u32) Code {
-        const fd = codeOf(linux.open(path, .{ .DIRECTORY = true, .CLOEXEC = true, .NONBLOCK = true }, 0));
-        if (fd < 0) return fd;
-        directory.fd = fd;
-        directory.at = 0;
-        directory.filled = 0;
-        directory.left = count_max;
-        return 0;
-    }
-
-    /// The next name, until the next call. Null: no more.
-    pub fn next(directory: *Directory) ?[]const u8 {
-        const name_offset = 19; // `struct linux_dirent64`: inode, offset, u16 size, u8 type, name
-        if (directory.left == 0) return null;
-        if (directory.at >= directory.filled) {
-            const read = codeOf(linux.getdents64(directory.fd, &directory.buffer, directory.buffer.len));
-            if (read <= 0) return null;
-            directory.filled = @min(@as(usize, @intCast(read)), directory.buffer.len);
-            directory.at = 0;
-        }
-        const rest = directory.buffer[directory.at..directory.filled];
-        if (rest.len <= name_offset) return null;
-        const size = std.mem.readInt(u16, rest[16..18], .little);
-        if (size <= name_offset or size > rest.len) return null;
-        directory.at += size;
-        directory.left -= 1;
-        return std.mem.sliceTo(rest[name_offset..size], 0);
-    }
-
-    pub fn close(directory: *Directory) void {
-        _ = linux.close(directory.fd);
-    }
-};
 
 /// Whether a process has no program any more: it dies, or is dead. Its memory goes first, then its descriptors, at the latest
 /// with its last thread.
@@ -830,166 +698,4 @@ pub fn isDying(pid: []const u8) bool {
     const name = std.fmt.bufPrintSentinel(&name_buffer, "/proc/{s}/exe", .{pid}, 0) catch return false;
     var target: [1]u8 = undefined;
     return codeOf(linux.readlink(name, &target, target.len)) == errno.no_entry;
-}
-
-// Events (Linux only)
-
-pub const Drains = enum {
-    /// The kernel takes what is there and never waits, whatever the peer does.
-    at_once,
-    /// Before Linux 5.8, and in sandboxes that are no Linux: a read that may wait, if the peer wants it so.
-    may_wait,
-};
-
-/// How a wake that a peer has handed over can be read. Null: it is no eventfd. Anything else is refused, also a pipe: who
-/// writes to one from memory whose pages do not come holds its lock meanwhile, and a read waits for that lock.
-pub fn eventDrains(fd: i32) ?Drains {
-    var name_buffer: [32]u8 = undefined;
-    const name = std.fmt.bufPrintSentinel(&name_buffer, "/proc/self/fd/{d}", .{fd}, 0) catch return null;
-    var target: [64]u8 = undefined;
-    const size = codeOf(linux.readlink(name, &target, target.len));
-    if (size < 0 or !std.mem.eql(u8, target[0..@intCast(size)], "anon_inode:[eventfd]")) return null;
-    const code = eventDrainAtOnce(fd);
-    if (code >= 0 or code == errno.again) return .at_once;
-    return if (code == errno.not_supported or code == errno.invalid or code == errno.no_system_call) .may_wait else null;
-}
-
-/// Takes what was signalled. Bytes, or -EAGAIN: nothing there. Where the kernel can't (`Drains`), another code.
-pub fn eventDrainAtOnce(fd: i32) Code {
-    const nowait = 8; // RWF_NOWAIT
-    var buffer: [8]u8 align(8) = undefined;
-    const parts = [_]std.posix.iovec{.{ .base = &buffer, .len = buffer.len }};
-    while (true) {
-        const code = codeOf(linux.preadv2(fd, &parts, parts.len, -1, nowait));
-        if (code != errno.interrupted) return code;
-    }
-}
-
-/// The same in every way that there is. If the peer takes the flag away between our two calls and empties the counter, this
-/// waits for its next signal: only for a thread whose waiting harms nobody but those that it serves.
-pub fn eventDrain(fd: i32) Code {
-    const at_once = eventDrainAtOnce(fd);
-    if (at_once >= 0 or at_once == errno.again) return at_once;
-    const set = setNonBlocking(fd);
-    if (set < 0) return set;
-    var buffer: [8]u8 align(8) = undefined;
-    while (true) {
-        const code = codeOf(linux.read(fd, &buffer, buffer.len));
-        if (code != errno.interrupted) return code;
-    }
-}
-
-/// No more bytes from us: the other end reads the end of the stream.
-pub fn socketShutdown(fd: i32) void {
-    _ = linux.shutdown(fd, linux.SHUT.WR);
-}
-
-/// A set of descriptors of which a thread waits for one that was armed.
-pub const Poller = struct {
-    fd: i32,
-
-    pub const events_max = 32;
-
-    pub fn create(out: *Poller) Code {
-        const fd = codeOf(linux.epoll_create1(linux.EPOLL.CLOEXEC));
-        if (fd < 0) return fd;
-        out.* = .{ .fd = fd };
-        return 0;
-    }
-
-    pub const Mode = enum {
-        /// Reports every time.
-        always,
-        /// Reports once, then has to be armed again.
-        once,
-        /// Reports only that the other end is gone, once.
-        disarmed,
-    };
-
-    pub fn add(poller: Poller, fd: i32, token: u64, mode: Mode) Code {
-        return poller.control(linux.EPOLL.CTL_ADD, fd, token, mode);
-    }
-
-    /// What is there already is reported too. Full barrier: the kernel takes and drops the description's lock.
-    pub fn arm(poller: Poller, fd: i32, token: u64) Code {
-        return poller.control(linux.EPOLL.CTL_MOD, fd, token, .once);
-    }
-
-    pub fn remove(poller: Poller, fd: i32) void {
-        _ = linux.epoll_ctl(poller.fd, linux.EPOLL.CTL_DEL, fd, null);
-    }
-
-    fn control(poller: Poller, operation: u32, fd: i32, token: u64, mode: Mode) Code {
-        const bits: u32 = switch (mode) {
-            .always => linux.EPOLL.IN,
-            .once => linux.EPOLL.IN | linux.EPOLL.ONESHOT,
-            .disarmed => linux.EPOLL.ONESHOT,
-        };
-        var event: linux.epoll_event = .{ .events = bits, .data = .{ .u64 = token } };
-        return codeOf(linux.epoll_ctl(poller.fd, operation, fd, &event));
-    }
-
-    /// Waits. Returns the tokens of what is ready.
-    pub fn wait(poller: Poller, out: *[events_max]u64) []const u64 {
-        var events: [events_max]linux.epoll_event = undefined;
-        while (true) {
-            const code = codeOf(linux.epoll_pwait(poller.fd, &events, events.len, -1, null));
-            if (code == errno.interrupted) continue;
-            // Somebody has closed our set. Nothing can be done, and nothing must turn without end.
-            if (code < 0) _ = linux.syscall4(.ppoll, 0, 0, 0, 0);
-            if (code < 0) continue;
-            const count: usize = @intCast(code);
-            for (out[0..count], events[0..count]) |*token, event| token.* = event.data.u64;
-            return out[0..count];
-        }
-    }
-
-    pub fn destroy(poller: Poller) void {
-        _ = close(poller.fd);
-    }
-};
-
-const thread_stack_size = 256 * 1024;
-const thread_guard_size = 64 * 1024; // at least a page on every machine
-
-/// Starts a thread that no runtime knows of. Its rules: no thread-local variable (it shares those of the thread that
-/// started it), no allocation, no lock of others, no return. No signal is delivered to it.
-pub fn threadStart(comptime run: fn () noreturn) Code {
-    const total = thread_guard_size + thread_stack_size;
-    const anonymous: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true };
-    const reserved = mapped(linux.mmap(null, total, .{}, anonymous, -1, 0));
-    if (reserved.code < 0) return reserved.code;
-    const stack = reserved.address + thread_guard_size;
-    const usable = overlay(stack, thread_stack_size, true);
-    if (usable.code < 0) {
-        unmap(reserved.address, total);
-        return usable.code;
-    }
-
-    // The new thread inherits the mask, so that not even its first instruction can be interrupted.
-    const every: linux.sigset_t = @splat(std.math.maxInt(@typeInfo(linux.sigset_t).array.child));
-    var before: linux.sigset_t = undefined;
-    const blocked = codeOf(linux.sigprocmask(linux.SIG.SETMASK, &every, &before));
-    if (blocked < 0) {
-        unmap(reserved.address, total);
-        return blocked;
-    }
-    const entry = struct {
-        fn start(argument: usize) callconv(.c) u8 {
-            _ = argument;
-            const set_name = 15;
-            _ = linux.prctl(set_name, @intFromPtr("qlaster-relay"), 0, 0, 0);
-            run();
-        }
-    };
-    const flags = linux.CLONE.VM | linux.CLONE.FS | linux.CLONE.FILES | linux.CLONE.SIGHAND | linux.CLONE.THREAD |
-        linux.CLONE.SYSVSEM;
-    const started = codeOf(linux.clone(entry.start, stack + thread_stack_size, flags, 0, null, 0, null));
-    _ = linux.sigprocmask(linux.SIG.SETMASK, &before, null);
-    if (started < 0) unmap(reserved.address, total);
-    return @min(started, 0);
-}
-
-pub fn threadYield() void {
-    _ = linux.sched_yield();
 }

@@ -10,6 +10,9 @@ const system = switch (builtin.os.tag) {
     else => @compileError("Qlaster runs on Linux and macOS"),
 };
 
+/// Elsewhere its names are missing, as those of `system` would be.
+const linux_only = if (is_linux) @import("linux_only.zig") else system;
+
 /// 0 or more: a result. -1 … -4095: -errno. Below: a `layout.Status`.
 pub const Code = i32;
 
@@ -133,17 +136,17 @@ pub const processExists = system.processExists;
 
 /// What only Linux has. Who uses it asks `is_linux` at comptime.
 pub const is_linux = builtin.os.tag == .linux;
-pub const withSoleUse = system.withSoleUse;
-pub const inFirstPidNamespace = system.inFirstPidNamespace;
-pub const Directory = system.Directory;
+pub const withSoleUse = linux_only.withSoleUse;
+pub const inFirstPidNamespace = linux_only.inFirstPidNamespace;
+pub const Directory = linux_only.Directory;
 pub const eventSignal = system.eventSignal;
 pub const isDying = system.isDying;
-pub const eventDrains = system.eventDrains;
-pub const eventDrainAtOnce = system.eventDrainAtOnce;
-pub const eventDrain = system.eventDrain;
+pub const eventDrains = linux_only.eventDrains;
+pub const eventDrainAtOnce = linux_only.eventDrainAtOnce;
+pub const eventDrain = linux_only.eventDrain;
 pub const socketShutdown = system.socketShutdown;
-pub const Poller = system.Poller;
-pub const threadStart = system.threadStart;
+pub const Poller = linux_only.Poller;
+pub const threadStart = linux_only.threadStart;
 pub const threadYield = system.threadYield;
 
 pub const errno = system.errno;
