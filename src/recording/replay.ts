@@ -7,6 +7,7 @@
  */
 
 import { QlasterError } from "../errors.ts";
+import { pause } from "../pause.ts";
 import type { AccountCopy, SlotCopy, TransactionCopy, UpdateView } from "../stream/view.ts";
 import { ReplayClock } from "./clock.ts";
 import { listSegments, type Segment } from "./directory.ts";
@@ -208,7 +209,7 @@ export class Replay implements AsyncIterable<readonly ReplayedUpdate[]> {
       if (speed !== "max") {
         for (let waitMs = this.#dueInMs(message, speed); waitMs > 0; waitMs = this.#dueInMs(message, speed)) {
           if (hasWork()) yield { message, view: undefined };
-          await sleep(Math.min(waitMs, SLEEP_MAX_MS), signal);
+          await pause(Math.min(waitMs, SLEEP_MAX_MS), signal);
           if (isAborted()) return;
         }
       }
@@ -285,16 +286,4 @@ export class Replay implements AsyncIterable<readonly ReplayedUpdate[]> {
 /** When an update was published; of version 9 and marks that don't say, when it was received. */
 function publishTime({ publishTime, logTime }: SegmentMessage): bigint {
   return publishTime === 0n ? logTime : publishTime;
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end, { once: true });
-  });
 }

@@ -6,12 +6,13 @@
  */
 
 import { isQlasterError, QlasterError } from "../errors.ts";
+import { pause } from "../pause.ts";
 import { type Consumer, setupConsumer } from "../stream/consumer.ts";
 import type { ConnectionEvent } from "../stream/connection_view.ts";
 import type { ConsumerOptions } from "../stream/consumer_options.ts";
 import type { AccountView, TransactionView } from "../stream/view.ts";
 import type { Address, Update } from "../types.ts";
-import { Backoff, pause, REFUSED_BACKOFF } from "./backoff.ts";
+import { Backoff, REFUSED_BACKOFF } from "./backoff.ts";
 import { DemandFollower } from "./demand_follower.ts";
 import { nextSourceEpoch, type Source, type SourceDemand, type SourceEvent, type SourceFilter } from "./source.ts";
 

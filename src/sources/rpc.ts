@@ -6,8 +6,9 @@
  */
 
 import { QlasterError } from "../errors.ts";
+import { pause } from "../pause.ts";
 import type { Update } from "../types.ts";
-import { Backoff, type BackoffOptions, pause } from "./backoff.ts";
+import { Backoff, type BackoffOptions } from "./backoff.ts";
 import { BatchQueue } from "./batch_queue.ts";
 import { DemandFollower } from "./demand_follower.ts";
 import { type Clients, createClients } from "./rpc/kit.ts";

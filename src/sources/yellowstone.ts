@@ -10,8 +10,9 @@
  */
 
 import { QlasterError } from "../errors.ts";
+import { pause } from "../pause.ts";
 import type { Update } from "../types.ts";
-import { Backoff, pause } from "./backoff.ts";
+import { Backoff } from "./backoff.ts";
 import { BatchQueue } from "./batch_queue.ts";
 import { DemandFollower } from "./demand_follower.ts";
 import type { Source, SourceEvent } from "./source.ts";

@@ -11,9 +11,10 @@ import { clearTimeout, setTimeout } from "node:timers";
 import { LAYOUT_VERSION, LinkKind, Status } from "../native/abi.generated.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { errorFromStatus, QlasterError } from "../errors.ts";
+import { pause } from "../pause.ts";
 import { bootstrap, type GrantedV9 } from "../v9/bootstrap.ts";
 import { decodeGrant, decodeRefusal, type Grant, type Message, protocolError } from "../wire/messages.ts";
-import { type Attempt, type Destination, dial, lateError, pause } from "./dial.ts";
+import { type Attempt, type Destination, dial, lateError } from "./dial.ts";
 import type { Link } from "./link.ts";
 
 /** How long after a hello that got no answer the second one is said. */
@@ -73,7 +74,7 @@ export async function connect(
 /** Waits before the second hello. False if there is no time for one. */
 async function pauseWithin(attempt: Attempt): Promise<boolean> {
   if (performance.now() + SECOND_HELLO_MS >= attempt.deadline) return false;
-  await pause(SECOND_HELLO_MS, attempt);
+  await pause(SECOND_HELLO_MS, attempt.signal, attempt.isRef);
   attempt.signal?.throwIfAborted();
   return true;
 }

@@ -5,10 +5,10 @@
  * @module
  */
 
-import { clearTimeout, setTimeout } from "node:timers";
 import { LINK_DESCRIPTORS_MAX } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
 import { errorFromStatus, QlasterError } from "../errors.ts";
+import { pause } from "../pause.ts";
 import { Link } from "./link.ts";
 
 /** Bytes of requests that may wait for a sender that does not read its link. */
@@ -68,20 +68,6 @@ export async function dial(native: Native, attempt: Attempt): Promise<Socket> {
   return socket;
 }
 
-/** Waits for a while, or until the signal is aborted. */
-export function pause(ms: number, { signal, isRef }: Pick<Attempt, "signal" | "isRef">): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    if (!isRef) timer.unref();
-    function done() {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
-      resolve();
-    }
-    signal?.addEventListener("abort", done, { once: true });
-  });
-}
-
 async function connectLink(native: Native, attempt: Attempt): Promise<Socket> {
   const { path, action, deadline, signal } = attempt;
   const bytes = new TextEncoder().encode(path);
@@ -99,7 +85,7 @@ async function connectLink(native: Native, attempt: Attempt): Promise<Socket> {
         if (performance.now() >= deadline) {
           throw new QlasterError("CONNECT_TIMEOUT", `${action}: the sender accepts nobody`);
         }
-        await pause(RETRY_MS, attempt);
+        await pause(RETRY_MS, signal, attempt.isRef);
         break;
       case 2: // ENOENT
       case 20: // ENOTDIR

@@ -12,7 +12,8 @@ import process from "node:process";
 import { LINK_DESCRIPTORS_MAX, Status, V9_READY_SHM_BYTES_MAX } from "../native/abi.generated.ts";
 import type { Native, Watch } from "../native/native.ts";
 import { errorFromStatus, isQlasterError, QlasterError } from "../errors.ts";
-import { type Attempt, lateError, pause, type Socket } from "../stream/dial.ts";
+import { pause } from "../pause.ts";
+import { type Attempt, lateError, type Socket } from "../stream/dial.ts";
 import type { Link } from "../stream/link.ts";
 import { decodeServer, encodeSubscribe, type ReadyShm, type ServerMessage, type SlotToken } from "./messages.ts";
 
@@ -127,7 +128,7 @@ async function firstAnswer(
       const status = native.linkReceive(handle, room, room.length, received, wakeFd < 0 ? 1 : 0);
       if (status === Status.wouldBlock) {
         if (isLate) throw lateError(attempt);
-        await pause(delayMs, attempt);
+        await pause(delayMs, signal, attempt.isRef);
         delayMs = Math.min(DELAY_MS_MAX, 2 * delayMs);
         continue;
       }

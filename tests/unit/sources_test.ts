@@ -7,7 +7,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Backoff, pause } from "../../src/sources/backoff.ts";
+import { pause } from "../../src/pause.ts";
+import { Backoff } from "../../src/sources/backoff.ts";
 import { BatchQueue } from "../../src/sources/batch_queue.ts";
 import { nextSourceEpoch } from "../../src/sources/source.ts";
 import { Receiver } from "../../src/sources/yellowstone/receiver.ts";

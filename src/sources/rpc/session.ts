@@ -9,9 +9,10 @@
 import { Buffer } from "node:buffer";
 import { bytesFromAddress } from "../../address.ts";
 import { PAYLOAD_BYTES_MAX } from "../../native/abi.generated.ts";
+import { pause } from "../../pause.ts";
 import type { Address, Update } from "../../types.ts";
 import { bytesFromBase58 } from "../../wire/base58.ts";
-import { Backoff, pause, REFUSED_BACKOFF } from "../backoff.ts";
+import { Backoff, REFUSED_BACKOFF } from "../backoff.ts";
 import type { SourceFilter } from "../source.ts";
 import { ProtobufWriter } from "../yellowstone/protobuf.ts";
 import type { Clients, LogsNotification, RpcAccount, SlotNotification } from "./kit.ts";
