@@ -118,6 +118,7 @@ export type {
   OverflowPolicy,
   ReadonlyUint8Array,
   RefusedEvent,
+  SenderCounts,
   SlotCounts,
   SlotStatus,
   SlotToken,

@@ -288,6 +288,36 @@ export interface ConsumerInfo {
   readonly parked: boolean;
 }
 
+/** What a sender counts, for itself and on its stat page, since it was set up. */
+export interface SenderCounts {
+  /** Account updates published. */
+  readonly accounts: number;
+  /** Transactions published. */
+  readonly transactions: number;
+  /** Slot updates published. */
+  readonly slots: number;
+  /** Updates handed to rings, one per matching consumer; those that had to wait count when they are. */
+  readonly deliveries: number;
+  /** Matching updates that a consumer did not get: not written for it, or, by its own word, skipped by "drop-oldest". */
+  readonly lost: number;
+  /** Those of them that a newer value of the same account replaced. */
+  readonly conflated: number;
+  /** All of them by reason, those of consumers that have gone included. */
+  readonly losses: LossCounts;
+  /** Updates that changed nothing, and that filters with `onlyChanged` did not get: once for each such filter. */
+  readonly unchanged: number;
+  /** Updates that were older than what had been published of their account, as far as a consumer wants that. */
+  readonly olderVersions: number;
+  /** The pool: its size, and bytes of it in use. */
+  readonly pool: { readonly capacityBytes: number; readonly usedBytes: number };
+  /** Consumers granted so far. */
+  readonly connections: number;
+  /** Connections that were refused, or never asked for anything: each is a `RefusedEvent`. */
+  readonly refused: number;
+  /** Bytes of all rings, and what belongs to them, of the present consumers. */
+  readonly memoryBytes: number;
+}
+
 /**
  * Matching updates that consumers did not get, by reason. `skipped` is consumers' own word, and theirs once they read on; the
  * rest the sender counts itself.

@@ -5,53 +5,17 @@
  * @module
  */
 
-import type { EndReason, LossCounts, OverflowPolicy } from "../types.ts";
+import type { ConsumerInfo, EndReason, OverflowPolicy, SenderCounts } from "../types.ts";
 import type { Histogram } from "./histogram.ts";
 
-/** What a sender shows of one consumer. Counts since it connected. */
-export interface ConsumerStat {
-  /** Counts the sender's connections: the first is 1. */
-  readonly id: number;
-  /** The label that it gave itself, "" if none. Control characters are replaced. */
-  readonly name: string;
-  /** As the kernel reported it to the sender. */
-  readonly pid: number;
-  /** The user that it runs as. */
-  readonly uid: number;
-  /** What it speaks. */
-  readonly protocol: "native" | "v9";
-  /** What happens when its ring is full. */
-  readonly policy: OverflowPolicy;
-  /** The same for transactions. */
+/** What a sender shows of one consumer, its label without control characters. Counts since it connected. */
+export interface ConsumerStat extends ConsumerInfo {
+  /** What happens to transactions when its ring is full. */
   readonly transactionPolicy: OverflowPolicy;
-  /** Milliseconds since the Unix epoch. */
-  readonly connectedAt: number;
-  /** Frames that went into its ring. */
-  readonly frames: number;
-  /** Bytes of them. */
+  /** Bytes of the frames that went into its ring. */
   readonly bytes: number;
-  /** Matching updates that it did not get. */
-  readonly lost: number;
-  /** Those of them that newer values replaced. */
-  readonly conflated: number;
-  /** All of them by reason. */
-  readonly losses: LossCounts;
-  /** Its ring: size, and bytes that it has not given back. */
-  readonly ring: { readonly capacityBytes: number; readonly usedBytes: number };
-  /** What waits for it at the sender. */
-  readonly waiting: { readonly frames: number; readonly bytes: number };
-  /** Bytes of the pool that frames in its ring hold. */
-  readonly poolBytes: number;
-  /** Account keys in its filters. */
-  readonly accounts: number;
-  /** Owner keys in its filters. */
-  readonly owners: number;
-  /** Whether it asked for all transactions. */
-  readonly transactions: boolean;
   /** Its filters, the one of `subscribe` included. */
   readonly filters: number;
-  /** Whether it sleeps until the next frame. */
-  readonly parked: boolean;
   /** Bytes that were sent to wake it. */
   readonly wakes: number;
   /** Times that it went to sleep until the next frame. By its own word. */
@@ -95,7 +59,7 @@ export interface DroppedStat {
 }
 
 /** What a sender shows of itself. Counts since it was set up. */
-export interface SenderStat {
+export interface SenderStat extends SenderCounts {
   /** The socket's path. */
   readonly path: string;
   /** Its process, in our view of processes. */
@@ -120,24 +84,6 @@ export interface SenderStat {
   readonly stallTotalMs: number;
   /** Sequence of the newest update. */
   readonly sequence: number;
-  /** Account updates published. */
-  readonly accounts: number;
-  /** Transactions published. */
-  readonly transactions: number;
-  /** Slot updates published. */
-  readonly slots: number;
-  /** Updates handed to rings. */
-  readonly deliveries: number;
-  /** Matching updates that consumers did not get. */
-  readonly lost: number;
-  /** Those of them that newer values replaced. */
-  readonly conflated: number;
-  /** All of them by reason, those of consumers that have gone included. */
-  readonly losses: LossCounts;
-  /** What `onlyChanged` left out. */
-  readonly unchanged: number;
-  /** Older versions after newer ones. */
-  readonly olderVersions: number;
   /** The newest slot; 0 before the first. */
   readonly newestSlot: number;
   /** Different account keys of all filters. */
@@ -148,18 +94,10 @@ export interface SenderStat {
   readonly trackedAccounts: number;
   /** Memory of the index of filters. */
   readonly indexBytes: number;
-  /** The pool: its size, and bytes in use. */
-  readonly pool: { readonly capacityBytes: number; readonly usedBytes: number };
   /** Connections that have ended, by how. */
   readonly ended: EndCounts;
   /** The last one of them that the sender ended; undefined if it has ended none. */
   readonly dropped: DroppedStat | undefined;
-  /** Consumers granted. */
-  readonly connections: number;
-  /** Connections refused. */
-  readonly refused: number;
-  /** Bytes of all rings. */
-  readonly memoryBytes: number;
   /** The present consumers, oldest first. */
   readonly consumers: readonly ConsumerStat[];
 }

@@ -14,8 +14,8 @@ import type {
   ConsumerEvent,
   ConsumerInfo,
   EndReason,
-  LossCounts,
   RefusedEvent,
+  SenderCounts,
   SlotToken,
   SubscriptionEvent,
 } from "../types.ts";
@@ -79,31 +79,11 @@ export interface StateMetrics {
 }
 
 /** What a sender has done so far. Counts since `setupSender`. */
-export interface SenderMetrics {
-  /** Account updates published. */
-  readonly accounts: number;
-  /** Transactions published. */
-  readonly transactions: number;
-  /** Slot updates published. */
-  readonly slots: number;
-  /** Updates handed to rings, one per matching consumer; those that had to wait count when they are. */
-  readonly deliveries: number;
-  /** Matching updates that a consumer did not get: not written for it, or, by its own word, skipped by "drop-oldest". */
-  readonly lost: number;
-  /** Those of them that a newer value of the same account replaced. */
-  readonly conflated: number;
-  /** All of them by reason, those of consumers that have gone included. */
-  readonly losses: LossCounts;
-  /** Updates that changed nothing, and that filters with `onlyChanged` did not get: once for each such filter. */
-  readonly unchanged: number;
-  /** Updates that were older than what had been published of their account, as far as a consumer wants that. */
-  readonly olderVersions: number;
+export interface SenderMetrics extends SenderCounts {
   /** The newest slot that anything was published of; 0n before the first. */
   readonly newestSlot: bigint;
   /** Different keys of all filters, accounts and owners. */
   readonly keys: number;
-  /** The pool: its size, and bytes of it in use. */
-  readonly pool: { readonly capacityBytes: number; readonly usedBytes: number };
   /** What is kept of accounts: see the option `state`; all 0 without it. */
   readonly state: StateMetrics;
   /** What is kept of updates: see the option `history`; all 0 without it. */
@@ -112,12 +92,6 @@ export interface SenderMetrics {
   readonly ringFull: number;
   /** Consumers that are connected now. */
   readonly consumers: number;
-  /** Consumers granted so far. */
-  readonly connections: number;
-  /** Connections that were refused, or never asked for anything: each is a `RefusedEvent`. */
-  readonly refused: number;
-  /** Bytes of all rings, and what belongs to them, of the present consumers. */
-  readonly memoryBytes: number;
   /** What counts against the option `memoryMaxBytes`, pool, state and history included, and that limit. */
   readonly memory: { readonly bytes: number; readonly maxBytes: number };
   /** Sequence of the newest update; 0n before the first. */
@@ -526,11 +500,18 @@ export class Sender extends Publisher {
       },
       ringFull: this.#ended.get("slow-consumer") ?? 0,
       consumers: this.#consumers.size,
+      ...this.#connectionCounts(),
+      memory: { bytes: memory.ownBytes + this.#memoryBytes(), maxBytes: memory.maxBytes },
+      sequence: BigInt(sequence),
+    };
+  }
+
+  /** Of both protocols, and what their rings take. */
+  #connectionCounts(): Pick<SenderCounts, "connections" | "refused" | "memoryBytes"> {
+    return {
       connections: this.#admission.granted + (this.#v9?.granted ?? 0),
       refused: this.#admission.refused + (this.#v9?.refused ?? 0),
       memoryBytes: this.#memoryBytes(),
-      memory: { bytes: memory.ownBytes + this.#memoryBytes(), maxBytes: memory.maxBytes },
-      sequence: BigInt(sequence),
     };
   }
 
@@ -703,13 +684,10 @@ export class Sender extends Publisher {
 
   /** Shows outsiders that the event loop runs. @param stallMs By how much it was late. */
   #beat(stallMs: number): void {
-    const connections = this.#admission.granted + (this.#v9?.granted ?? 0);
     this.outlet.beat({
       intervalMs: SWEEP_MS,
       stallMs,
-      connections,
-      refused: this.#admission.refused + (this.#v9?.refused ?? 0),
-      memoryBytes: this.#memoryBytes(),
+      ...this.#connectionCounts(),
       ended: this.#ended,
       dropped: this.#dropped,
     });
