@@ -19,6 +19,7 @@ import {
   V9Transaction,
 } from "../native/abi.generated.ts";
 import { FrameEncoder } from "../wire/encoder.ts";
+import { type FrameView, NO_NAMES } from "../stream/frame_view.ts";
 import {
   type AccountCopy,
   type AccountPlace,
@@ -55,7 +56,6 @@ function accountFrame(copy: AccountCopy): FrameEncoder {
 const SUBSCRIBED = 1n;
 const SUBSCRIBED_NAMES: readonly string[] = Object.freeze([""]);
 const ALL_FILTERS = 2n ** 64n - 1n;
-const NO_NAMES: readonly string[] = Object.freeze([]);
 
 /** What the frames of one ring share. */
 interface V9Memory extends RingMemory {
@@ -63,42 +63,49 @@ interface V9Memory extends RingMemory {
   position: number;
 }
 
-function ageUs(memory: RingMemory, createdNs: number): number {
-  return memory.clockUs() - createdNs / 1000;
+// deno-lint-ignore no-explicit-any -- TypeScript wants just these parameters of what a class is mixed into
+type FrameViewClass = abstract new (...parameters: any[]) => FrameView;
+
+/**
+ * What version 9 says of every frame, whatever its kind: when it was encoded, and little else. `at` of the base class is
+ * where the frame's version byte stands: offsets count from there.
+ */
+function withV9Header<Base extends FrameViewClass>(Base: Base) {
+  abstract class V9View extends Base {
+    declare protected readonly memory: V9Memory;
+
+    override get sequence(): bigint {
+      return BigInt(this.memory.position);
+    }
+    override get sequenceNumber(): number {
+      return this.memory.position;
+    }
+    override get publishNs(): bigint {
+      return this.u64(this.at + CREATED_NS);
+    }
+    override get sourceNs(): bigint {
+      return 0n;
+    }
+    override get ageUs(): number {
+      return this.memory.clockUs() - this.number64(this.at + CREATED_NS) / 1000;
+    }
+    override get lost(): number {
+      return 0;
+    }
+    override get conflated(): number {
+      return 0;
+    }
+    override get filterMask(): bigint {
+      return SUBSCRIBED;
+    }
+    override get filters(): readonly string[] {
+      return SUBSCRIBED_NAMES;
+    }
+  }
+  return V9View;
 }
 
-/** `at` of the base class is where the frame's version byte stands: offsets count from there. */
-class V9AccountView extends AccountView {
-  declare protected readonly memory: V9Memory;
-
-  override get sequence(): bigint {
-    return BigInt(this.memory.position);
-  }
-  override get sequenceNumber(): number {
-    return this.memory.position;
-  }
-  override get publishNs(): bigint {
-    return this.u64(this.at + CREATED_NS);
-  }
-  override get sourceNs(): bigint {
-    return 0n;
-  }
-  override get ageUs(): number {
-    return ageUs(this.memory, this.number64(this.at + CREATED_NS));
-  }
-  override get lost(): number {
-    return 0;
-  }
-  override get conflated(): number {
-    return 0;
-  }
-  override get filterMask(): bigint {
-    return SUBSCRIBED;
-  }
-  override get filters(): readonly string[] {
-    return SUBSCRIBED_NAMES;
-  }
-
+class V9AccountView extends withV9Header(AccountView) {
   /**
    * As a native frame, which is made for it.
    * @internal
@@ -172,37 +179,7 @@ class V9AccountView extends AccountView {
   }
 }
 
-class V9TransactionView extends TransactionView {
-  declare protected readonly memory: V9Memory;
-
-  override get sequence(): bigint {
-    return BigInt(this.memory.position);
-  }
-  override get sequenceNumber(): number {
-    return this.memory.position;
-  }
-  override get publishNs(): bigint {
-    return this.u64(this.at + CREATED_NS);
-  }
-  override get sourceNs(): bigint {
-    return 0n;
-  }
-  override get ageUs(): number {
-    return ageUs(this.memory, this.number64(this.at + CREATED_NS));
-  }
-  override get lost(): number {
-    return 0;
-  }
-  override get conflated(): number {
-    return 0;
-  }
-  override get filterMask(): bigint {
-    return SUBSCRIBED;
-  }
-  override get filters(): readonly string[] {
-    return SUBSCRIBED_NAMES;
-  }
-
+class V9TransactionView extends withV9Header(TransactionView) {
   override get slot(): bigint {
     return this.u64(this.at + V9Transaction.slot);
   }
@@ -240,30 +217,7 @@ class V9TransactionView extends TransactionView {
   }
 }
 
-class V9SlotView extends SlotView {
-  declare protected readonly memory: V9Memory;
-
-  override get sequence(): bigint {
-    return BigInt(this.memory.position);
-  }
-  override get sequenceNumber(): number {
-    return this.memory.position;
-  }
-  override get publishNs(): bigint {
-    return this.u64(this.at + CREATED_NS);
-  }
-  override get sourceNs(): bigint {
-    return 0n;
-  }
-  override get ageUs(): number {
-    return ageUs(this.memory, this.number64(this.at + CREATED_NS));
-  }
-  override get lost(): number {
-    return 0;
-  }
-  override get conflated(): number {
-    return 0;
-  }
+class V9SlotView extends withV9Header(SlotView) {
   override get filterMask(): bigint {
     return ALL_FILTERS;
   }
