@@ -6,7 +6,6 @@
  */
 
 import assert from "node:assert/strict";
-import { load } from "../../mod.ts";
 import { guarded, type Held } from "../support/guarded.ts";
 import { accountUpdate, slotUpdate } from "../unit/support/updates.ts";
 import {
@@ -29,24 +28,10 @@ import {
 import type { Native } from "../../src/native/native.ts";
 import type { AccountUpdate } from "../../src/types.ts";
 import { FrameEncoder } from "../../src/wire/encoder.ts";
+import { NONSENSE, notedLibrary } from "./support/noted_library.ts";
 
 const CAPACITY = 65_536;
-/** Handles that nobody has: index and generation out of range, or never given out. */
-const NONSENSE = [0, 1, 4095, 4096, 0x7fffffff, 0xffffffff];
-
-const called = new Set<string>();
-let proxied: Native | undefined;
-
-/** The library; notes which symbols were called. */
-async function native(): Promise<Native> {
-  const library = await load();
-  return proxied ??= new Proxy(library, {
-    get(target, name: string) {
-      called.add(name);
-      return target[name as keyof Native];
-    },
-  });
-}
+const { native, called } = notedLibrary();
 
 function fanoutOptions(poolBytes = 0): Uint8Array<ArrayBuffer> {
   const view = new DataView(new ArrayBuffer(FanoutOptions.size));

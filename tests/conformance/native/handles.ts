@@ -23,12 +23,12 @@ import {
   linkPair,
   listen,
   native,
-  NONSENSE,
   offer,
   ringPair,
   SLOT_SIZE,
   slotFrame,
 } from "../support/native_cases.ts";
+import { NONSENSE } from "../support/noted_library.ts";
 
 guarded("Native.close() closes each handle once; stale and foreign ones are refused everywhere", async (held) => {
   const library = await native();

@@ -13,7 +13,8 @@ import { eventually, footprintOf, settlesAt } from "../../support/footprint.ts";
 import { guarded } from "../../support/guarded.ts";
 import * as libc from "../../support/libc.ts";
 import { Temporary } from "../../support/temporary.ts";
-import { connect, EBADF, ENOENT, linkPair, listen, native, NONSENSE, utf8 } from "../support/native_cases.ts";
+import { connect, EBADF, ENOENT, linkPair, listen, native, utf8 } from "../support/native_cases.ts";
+import { NONSENSE } from "../support/noted_library.ts";
 
 guarded("Native.listen() binds a path; listenerFd() and listenerAccept() give its connections out", async (held) => {
   const library = await native();

@@ -24,13 +24,13 @@ import {
   CAPACITY,
   infoOf,
   native,
-  NONSENSE,
   offer,
   poll,
   ringPair,
   SLOT_SIZE,
   slotFrame,
 } from "../support/native_cases.ts";
+import { NONSENSE } from "../support/noted_library.ts";
 
 guarded("Native.ringCreate() refuses sizes that are none", async () => {
   const library = await native();

@@ -6,7 +6,6 @@
  */
 
 import assert from "node:assert/strict";
-import { load } from "../../../mod.ts";
 import {
   AccountBody,
   CAPACITY_BYTES_MIN,
@@ -20,27 +19,14 @@ import {
 import type { Native } from "../../../src/native/native.ts";
 import type { Held } from "../../support/guarded.ts";
 import { Temporary } from "../../support/temporary.ts";
+import { notedLibrary } from "./noted_library.ts";
 
 export const CAPACITY = CAPACITY_BYTES_MIN;
 export const EBADF = -9;
 export const ENOENT = -2;
-/** Handles that nobody has: index and generation out of range, or never given out. */
-export const NONSENSE = [0, 1, 4095, 4096, 0x7fffffff, 0xffffffff];
-
-export const called = new Set<string>();
-let proxied: Native | undefined;
 
 /** The library; notes which symbols were called. */
-export async function native(): Promise<Native> {
-  const library = await load();
-  proxied ??= new Proxy(library, {
-    get(target, name: string) {
-      called.add(name);
-      return target[name as keyof Native];
-    },
-  });
-  return proxied;
-}
+export const { native, called } = notedLibrary();
 
 export const utf8 = (text: string) => new TextEncoder().encode(text);
 
