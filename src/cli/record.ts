@@ -73,13 +73,14 @@ export async function recordTo(
 ): Promise<void> {
   const line = new StatusLine();
   const signals = flags.for === undefined ? [signal] : [signal, AbortSignal.timeout(flags.for)];
-  await using consumer = await connect(path, "qlaster record", flags, {
+  const connected = await connect(path, "qlaster record", flags, {
     reconnect: flags.once !== true,
     onConnection: (event) => {
       if (event.type === "lost" && flags.once !== true) line.say(`lost: ${event.reason}; waits for the next sender`);
       if (event.type === "resumed") line.say(`goes on: what may be missing is ${event.continuity}`);
     },
   });
+  await using consumer = connected.consumer;
   const progress = await record(consumer, directory, {
     ...(flags.rotate !== undefined && { rotateBytes: flags.rotate }),
     ...(flags.rotateSlots !== undefined && { rotateSlots: flags.rotateSlots }),

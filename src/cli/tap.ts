@@ -23,13 +23,16 @@ export interface FilterFlags {
   readonly policy?: OverflowPolicy;
 }
 
-/** Connects, and subscribes as the flags say: without any, slots alone. */
+/**
+ * Connects, and subscribes as the flags say: without any, slots alone. Slots come from the beginning, what was asked for
+ * once the consumer's `filterGeneration` is the one told here.
+ */
 export async function connect(
   path: string,
   name: string,
   flags: FilterFlags,
   options: ConsumerOptions,
-): Promise<Consumer> {
+): Promise<{ readonly consumer: Consumer; readonly generation: number }> {
   const consumer = await setupConsumer(path, {
     name,
     policy: flags.policy ?? "disconnect",
@@ -43,13 +46,15 @@ export async function connect(
       transactions: flags.transactions === true || flags.all === true,
     };
     const isEmpty = flags.account === undefined && flags.owner === undefined && !subscription.transactions;
-    if (!isEmpty) await consumer.subscribe(subscription);
-    if (flags.all === true) await consumer.setFilter("all", { accounts: {} });
+    const acks = [];
+    if (!isEmpty) acks.push(await consumer.subscribe(subscription));
+    if (flags.all === true) acks.push(await consumer.setFilter("all", { accounts: {} }));
+    // Wire version 9 marks nothing: there it begins at once.
+    return { consumer, generation: consumer.protocol === "v9" ? 0 : acks.at(-1)?.generation ?? 0 };
   } catch (error) {
     await consumer.close();
     throw error;
   }
-  return consumer;
 }
 
 const TOKEN_PROGRAMS = ["TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA", "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb"];
@@ -118,7 +123,8 @@ async function write(text: string): Promise<void> {
 
 /** Prints until it has printed as many, or for as long, as asked for; else until the sender ends or the signal comes. */
 export async function tap(path: string, flags: TapFlags, signal: AbortSignal): Promise<void> {
-  await using consumer = await connect(path, "qlaster tap", flags, { reconnect: false, signal });
+  const connected = await connect(path, "qlaster tap", flags, { reconnect: false, signal });
+  await using consumer = connected.consumer;
   const deadline = flags.for === undefined ? Infinity : performance.now() + flags.for;
   let left = flags.count ?? Infinity;
   while (left > 0 && !signal.aborted) {
@@ -129,6 +135,7 @@ export async function tap(path: string, flags: TapFlags, signal: AbortSignal): P
       if (consumer.ended !== undefined) return;
       continue;
     }
+    if (consumer.filterGeneration < connected.generation) continue; // a slot of before: not what was asked for
     left--;
     await write(`${flags.json === true ? json(view) : pretty(view, flags.hex === true)}\n`);
   }
