@@ -159,7 +159,7 @@ for (const runtime of RUNTIMES) {
         // Lock and socket went with it: nobody is there to take over from.
         old = agentAt(held, RUNTIMES[(round + 1) % 2]!);
         await startSending(old, path, true, { killed: "new" });
-        await consuming.event<{ seam: string }>(({ seam }) => seam === "resumed");
+        await consuming.event<{ continuity: string }>(({ continuity }) => continuity === "unknown");
         begins.push(stoppedAt + 1_000_000);
         await startFeeding(old, begins.at(-1)!);
         await readsFrom(consuming, old);
@@ -174,7 +174,9 @@ for (const runtime of RUNTIMES) {
         assert.equal(number, expected++);
       }
       assert.equal(lost, 0);
-      assert.deepEqual(seams.slice(0, 6), Array.from({ length: 3 }, () => ["handed-over", "unknown"]).flat());
+      // It may have been at the new one before that died: nothing is missing until then.
+      const told = seams.join(" ").replaceAll("handed-over complete sender-gone", "handed-over").split(" ");
+      assert.deepEqual(told.slice(0, 6), Array.from({ length: 3 }, () => ["handed-over", "unknown"]).flat());
     },
   );
 

@@ -37,7 +37,7 @@ export async function startReading(agent: Agent, path: string, protocol: "native
         const { event } = update;
         scope.kept.seams.push(event.type === "lost" ? event.reason : event.continuity);
         isLive = event.type !== "lost" && event.continuity !== "complete"; // nothing was kept for it
-        scope.emit({ seam: event.type });
+        scope.emit({ seam: event.type, continuity: event.type === "lost" ? undefined : event.continuity });
       }
     })();
   }, { path, protocol });
