@@ -69,6 +69,21 @@ async function topOf(run: () => Run["ended"]): Promise<string> {
   return text;
 }
 
+/** The command in this process, and what it writes. */
+async function mainHere(args: string[]): Promise<{ readonly exitCode: number; readonly said: string }> {
+  const write = process.stdout.write;
+  let said = "";
+  process.stdout.write = ((text: string) => {
+    said += text;
+    return true;
+  }) as typeof write;
+  try {
+    return { exitCode: await main(args), said };
+  } finally {
+    process.stdout.write = write;
+  }
+}
+
 for (const [name, of] of STARTS) {
   guarded(`${name}: explain, doctor, and refusals in one sentence`, async (held) => {
     const temporary = held.use(new Temporary());
@@ -119,12 +134,7 @@ for (const [name, of] of STARTS) {
   guarded(`${name}: tap decodes token accounts and mints, filters, and ends with its sender`, async (held) => {
     const temporary = held.use(new Temporary());
     const path = temporary.at("s.sock");
-    // To the first of the two, before it can have asked for anything: not what it asked for.
-    const onConsumer = ({ type }: { readonly type: string }) => {
-      if (type !== "connected" || sender.consumers().length > 1) return;
-      sender.publishSlot({ slot: 8n, parent: 7n, status: "processed" });
-    };
-    const sender = held.use(await setupSender({ path, onConsumer }));
+    const sender = held.use(await setupSender({ path }));
     const [mint, holder] = [new Uint8Array(32).fill(7), new Uint8Array(32).fill(8)];
     const tokenProgram = bytesFromAddress("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA" as Address);
     const account = new Uint8Array(165);
@@ -303,22 +313,26 @@ guarded("the executable needs nothing beside it where it runs, and no checkout",
 }, MANY);
 
 test("explain has a cause and a cure for every code", async () => {
-  const { write } = process.stdout;
   for (const [code, [cause, cure]] of Object.entries(ERRORS)) {
-    let said = "";
-    process.stdout.write = ((text: string) => {
-      said += text;
-      return true;
-    }) as typeof write;
-    let exitCode: number;
-    try {
-      exitCode = await main(["explain", code.toLowerCase()]);
-    } finally {
-      process.stdout.write = write;
-    }
+    const { exitCode, said } = await mainHere(["explain", code.toLowerCase()]);
     assert.equal(exitCode, 0, code);
     assert.equal(said, `${code}\n  ${cause}.\n  What to do: ${cure}.\n`);
   }
+});
+
+guarded("tap neither shows nor counts slots of before its filter is in force", async (held) => {
+  const path = held.use(new Temporary()).at("s.sock");
+  const sender = held.use(await setupSender({ path }));
+  // In one thread, so that nothing can be asked for before this slot is there.
+  sender.onConsumer(({ type }) => {
+    if (type === "connected") sender.publishSlot({ slot: 8n, parent: 7n, status: "processed" });
+  });
+  sender.onSubscription(() => {
+    sender.publishAccount({ pubkey: OWNER, owner: OWNER, lamports: 5n, data: new Uint8Array(3), slot: 9n });
+  });
+  const { exitCode, said } = await mainHere(["tap", path, "--owner", OWNER_ADDRESS, "--count", "1"]);
+  assert.equal(exitCode, 0);
+  assert.match(said, /^account \w+ {2}slot 9 .*\n$/);
 });
 
 guarded("./dev cli runs the command from the checkout", async (held) => {
