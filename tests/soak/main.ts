@@ -2,16 +2,6 @@
  * The long runs: `./dev soak [name …] [--minutes N]`. Not run by CI; what they showed is in tests/soak/RESULTS.md.
  * May touch: child processes, a private temporary directory. Each run ends by itself and says what it saw.
  *
- * | run | what it does |
- * |---|---|
- * | ring | 10⁸ frames between two native processes, each checked |
- * | rust | the same with the crate `shaq` at the other end, each way; needs cargo |
- * | streams | all four pairs of runtimes, millions of updates each, every one checked |
- * | processes | 500 random schedules of tests/model/processes_test.ts, in real processes of both runtimes |
- * | cache | 10,000 random schedules of tests/model/cache_test.ts in each runtime, and 500 with senders in other processes |
- * | churn | consumers come, read and are killed, for minutes; descriptors, mappings and memory of the sender are counted |
- * | yellowstone | 100,000 updates a second from a Geyser server to five consumers, for minutes, with each runtime as the sender |
- *
  * @module
  */
 
@@ -48,18 +38,43 @@ const runs: Record<string, Run> = {
   yellowstone: yellowstoneSoak,
 };
 
-const { values, positionals } = parseArgs({
-  options: { minutes: { type: "string", default: "10" } },
-  allowPositionals: true,
-});
-const unknown = positionals.find((name) => !(name in runs));
-const minutes = Number(values.minutes);
-if (unknown !== undefined || !(minutes > 0)) {
-  console.error(
-    `soak: ${unknown ?? `--minutes ${values.minutes}`} is not known; runs: ${Object.keys(runs).join(", ")}`,
-  );
+const USAGE = `Usage: ./dev soak [name ...] [--minutes N]
+
+  ring         10^8 frames between two native processes, each checked
+  rust         the same with the crate shaq at the other end, each way; needs cargo
+  streams      all four pairs of runtimes, millions of updates each, every one checked
+  processes    500 random schedules in real processes of both runtimes
+  cache        10,000 random schedules in each runtime, and 500 with senders in other processes
+  churn        consumers come, read and are killed; what the sender holds is counted
+  yellowstone  100,000 updates a second from a Geyser server to five consumers
+
+--minutes (default 10) is how long cache, churn, streams and yellowstone may take, each.`;
+
+function refuse(text: string): never {
+  console.error(`soak: ${text} (--help says what there is)`);
   process.exit(2);
 }
+
+function asked() {
+  try {
+    return parseArgs({
+      options: { minutes: { type: "string", default: "10" }, help: { type: "boolean", short: "h", default: false } },
+      allowPositionals: true,
+    });
+  } catch (error) {
+    refuse((error as Error).message);
+  }
+}
+
+const { values, positionals } = asked();
+if (values.help) {
+  console.log(USAGE);
+  process.exit(0);
+}
+const minutes = Number(values.minutes);
+if (!(minutes > 0)) refuse(`--minutes ${values.minutes} is not a number above 0`);
+const unknown = positionals.find((name) => !Object.hasOwn(runs, name));
+if (unknown !== undefined) refuse(`there is no run "${unknown}"`);
 const directory = mkdtempSync(join(tmpdir(), "qlaster-soak-"));
 let failed = 0;
 const names = positionals.length > 0 ? positionals : Object.keys(runs);
