@@ -13,6 +13,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { cache } from "./cache.ts";
 import { churn } from "./churn.ts";
+import { delays } from "./delays.ts";
 import { rust } from "./rust.ts";
 import { schedules } from "./schedules.ts";
 import { streams } from "./streams.ts";
@@ -36,6 +37,7 @@ const runs: Record<string, Run> = {
   cache: (_, minutes) => cache(minutes),
   churn,
   yellowstone: yellowstoneSoak,
+  delays,
 };
 
 const USAGE = `Usage: ./dev soak [name ...] [--minutes N]
@@ -47,8 +49,9 @@ const USAGE = `Usage: ./dev soak [name ...] [--minutes N]
   cache        10,000 random schedules in each runtime, and 500 with senders in other processes
   churn        consumers come, read and are killed; what the sender holds is counted
   yellowstone  100,000 updates a second from a Geyser server to five consumers
+  delays       the tests of several processes, with system calls that take their time; needs strace
 
---minutes (default 10) is how long cache, churn, streams and yellowstone may take, each.`;
+--minutes (default 10) is how long cache, churn, delays, streams and yellowstone may take, each.`;
 
 function refuse(text: string): never {
   console.error(`soak: ${text} (--help says what there is)`);
