@@ -9,7 +9,7 @@
 import { EndReason as WireReason, FilterKind, Status } from "../native/abi.generated.ts";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
-import { isQlasterError } from "../errors.ts";
+import { isQlasterError, QlasterError } from "../errors.ts";
 import type {
   ConsumerEvent,
   ConsumerInfo,
@@ -144,7 +144,9 @@ export async function openSender(native: Native, options: SenderOptions): Promis
       await fresh.start(false);
     } catch (error) {
       await fresh.close();
-      throw error;
+      if (!isQlasterError(error, "SENDER_PATH_IN_USE")) throw error;
+      const text = `Cannot take over "${options.path}": another sender has got the path meanwhile`;
+      throw new QlasterError("TAKEOVER_REFUSED", text, { cause: error });
     }
     return fresh;
   } catch (error) {

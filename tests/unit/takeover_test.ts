@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { test } from "node:test";
 import {
   type ConnectionEvent,
@@ -276,6 +276,17 @@ test("two that want the path at once: one gets it, the other says why not, or ta
   for (const { reason } of failed) assert.match(String(reason.code), /TAKEOVER|CONNECT/);
   const consumer = await place.consumer();
   await consumer.ping();
+});
+
+test("nobody can be asked, but the path is somebody's: the new one says so, and leaves it to him", async () => {
+  await using place = new Place();
+  const old = await place.sender();
+  rmSync(place.path); // as between the end of one and the beginning of another: a lock, and no socket
+  await assert.rejects(
+    place.sender({ takeover: true }),
+    (error) => isQlasterError(error, "TAKEOVER_REFUSED") && error.message.includes("has got the path meanwhile"),
+  );
+  old.publishSlot({ slot: 1n, parent: 0n, status: "processed" }); // it goes on
 });
 
 test("what stands in the way of a new sender is found before the old one gives its path up", async () => {
