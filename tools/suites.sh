@@ -3,8 +3,7 @@
 # May touch: .tools/log/. Sourced by ./dev.
 # Each runner's own closing line is read: an exit code of 0 does not tell whether any test ran.
 
-# The longest takes 9 minutes; on two cores that ten processes share it took 24.
-suite_limit_s=${QLASTER_SUITE_LIMIT_S:-2400}
+suite_limit_s=${QLASTER_SUITE_LIMIT_S:-1500}
 table='' steps_failed=''
 passed_sum=0 failed_sum=0 skipped_sum=0
 
