@@ -5,7 +5,8 @@
 const std = @import("std");
 
 pub fn build(b: *std.Build) void {
-    const target = b.standardTargetOptions(.{});
+    // What is tested and measured here is the code that is shipped. `-Dcpu=native` makes another one.
+    const target = b.standardTargetOptions(.{ .default_target = shippedFor(b.graph.host.result) });
     const optimize = b.standardOptimizeOption(.{});
     const lz4 = findLz4(b) orelse return; // Zig fetches the package, then calls this function again
 
@@ -95,8 +96,53 @@ fn marked(b: *std.Build, stay: *std.Build.Step.Compile, library: *std.Build.Step
     return run.addOutputFileArg(library.out_filename);
 }
 
-/// Compiles for every supported platform, on any of them. Baseline CPUs, so that the result runs everywhere and is the
-/// same wherever it was built; no libc on Linux, so that one library serves glibc and musl (design D20).
+const Platform = struct {
+    /// As `process.platform` and `process.arch` say it.
+    name: []const u8,
+    file: []const u8,
+    query: std.Target.Query,
+};
+
+/// Baseline CPUs, so that the result runs everywhere and is the same wherever it was built (docs/adr/0030); no libc on
+/// Linux, so that one library serves glibc and musl (design D20).
+const platforms = [_]Platform{
+    .{ .name = "linux-x64", .file = "libqlaster.so", .query = linuxOn(.x86_64) },
+    .{ .name = "linux-arm64", .file = "libqlaster.so", .query = linuxOn(.aarch64) },
+    .{ .name = "darwin-x64", .file = "libqlaster.dylib", .query = darwinOn(.x86_64) },
+    .{ .name = "darwin-arm64", .file = "libqlaster.dylib", .query = darwinOn(.aarch64) },
+};
+
+fn linuxOn(arch: std.Target.Cpu.Arch) std.Target.Query {
+    return .{ .cpu_arch = arch, .os_tag = .linux, .abi = .none, .cpu_model = .baseline, .cpu_features_add = featuresOf(arch) };
+}
+
+fn darwinOn(arch: std.Target.Cpu.Arch) std.Target.Query {
+    // The oldest macOS that Bun runs on; without it Zig takes a much newer one.
+    const oldest: std.Target.Query.OsVersion = .{ .semver = .{ .major = 13, .minor = 0, .patch = 0 } };
+    return .{
+        .cpu_arch = arch,
+        .os_tag = .macos,
+        .os_version_min = oldest,
+        .cpu_model = .baseline,
+        .cpu_features_add = featuresOf(arch),
+    };
+}
+
+/// PREFETCHW asks for a line that is to be written, and takes it from the core that reads the ring; without it a prefetch
+/// leaves that core its copy, and the store has to wait.
+fn featuresOf(arch: std.Target.Cpu.Arch) std.Target.Cpu.Feature.Set {
+    return if (arch == .x86_64) std.Target.x86.featureSet(&.{.prfchw}) else .empty;
+}
+
+/// On a machine that we ship nothing for: its own.
+fn shippedFor(host: std.Target) std.Target.Query {
+    for (platforms) |platform| {
+        if (platform.query.cpu_arch == host.cpu.arch and platform.query.os_tag == host.os.tag) return platform.query;
+    }
+    return .{};
+}
+
+/// Compiles for every supported platform, on any of them.
 fn addCross(b: *std.Build, lz4: std.Build.LazyPath, stay: *std.Build.Step.Compile) void {
     const cross = b.step("cross", "Compile for every supported platform: zig-out/cross/");
     const embed = b.step("embed", "Write src/native/embedded/: the libraries of all platforms as TypeScript modules");
@@ -107,16 +153,8 @@ fn addCross(b: *std.Build, lz4: std.Build.LazyPath, stay: *std.Build.Step.Compil
     const write = b.addUpdateSourceFiles();
     embed.dependOn(&write.step);
 
-    // The oldest macOS that Bun runs on; without it Zig takes a much newer one.
-    const macos_min: std.Target.Query.OsVersion = .{ .semver = .{ .major = 13, .minor = 0, .patch = 0 } };
-    // The names are those of `process.platform` and `process.arch`.
-    for ([_]struct { []const u8, []const u8, std.Target.Query }{
-        .{ "linux-x64", "libqlaster.so", .{ .cpu_arch = .x86_64, .os_tag = .linux, .abi = .none } },
-        .{ "linux-arm64", "libqlaster.so", .{ .cpu_arch = .aarch64, .os_tag = .linux, .abi = .none } },
-        .{ "darwin-x64", "libqlaster.dylib", .{ .cpu_arch = .x86_64, .os_tag = .macos, .os_version_min = macos_min } },
-        .{ "darwin-arm64", "libqlaster.dylib", .{ .cpu_arch = .aarch64, .os_tag = .macos, .os_version_min = macos_min } },
-    }) |entry| {
-        const name, const file_name, const query = entry;
+    for (platforms) |platform| {
+        const name, const file_name, const query = .{ platform.name, platform.file, platform.query };
         const library = b.addLibrary(.{
             // The linker makes the SONAME of it; zig/gen/embed.zig fills the hash in.
             .name = if (query.os_tag == .linux) "qlaster-0000000000000000" else "qlaster",

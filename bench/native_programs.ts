@@ -8,6 +8,7 @@
 
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, statSync, utimesSync } from "node:fs";
+import { arch } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -28,8 +29,9 @@ export function floorProgram(quick: boolean): Program {
   if (lz4 === undefined) return { missing: "there is no source of LZ4" };
   return build("floor", quick, ["bench/native", "zig"], zig, [
     "build-exe",
-    ...["-O", "ReleaseSafe", "-lc", "--dep", "qlaster", "-Mroot=bench/native/main.zig"],
-    ...["-O", "ReleaseSafe", `-I${lz4}`, "-cflags", ...LZ4_FLAGS, "--", join(lz4, "lz4.c"), "-Mqlaster=zig/root.zig"],
+    ...["-O", "ReleaseSafe", "-mcpu", CPU, "-lc", "--dep", "qlaster", "-Mroot=bench/native/main.zig"],
+    ...["-O", "ReleaseSafe", "-mcpu", CPU, `-I${lz4}`],
+    ...["-cflags", ...LZ4_FLAGS, "--", join(lz4, "lz4.c"), "-Mqlaster=zig/root.zig"],
     ...["--cache-dir", ".zig-cache", `-femit-bin=${join(OUT, "floor")}`],
   ]);
 }
@@ -76,6 +78,9 @@ function isFresh(path: string, sources: readonly string[]): boolean {
       .every((file) => statSync(join(ROOT, folder, file)).mtimeMs <= builtAt)
   );
 }
+
+/** As what is shipped (build.zig); the Rust crates have their compiler's baseline, too. */
+const CPU = arch() === "x64" ? "baseline+prfchw" : "baseline";
 
 /** Nothing of it counts here but that the library links: build.zig says what each flag is for. */
 const LZ4_FLAGS: readonly string[] = [

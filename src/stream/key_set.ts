@@ -14,16 +14,20 @@ const CAPACITY_MIN = 8;
 /** Of the table's places, at most half are taken: probes stay short. */
 const PLACES_PER_KEY = 2;
 
+/** What a set has until its first key: each consumer has several that never get one. */
+const NOTHING = new Uint32Array(0);
+
+/** The key at hand as words, and as the bytes of these: one for all sets, since none keeps it beyond a step. */
+const atHand = new Uint32Array(WORDS);
+const atHandBytes = new Uint8Array(atHand.buffer);
+
 /** Keys, each once. */
 export class KeySet {
   /** One behind the other, in any order. */
-  #words = new Uint32Array(0);
+  #words = NOTHING;
   /** Index of a key + 1, at a place that its hash says, or behind it; 0: none. */
-  #table = new Uint32Array(0);
+  #table = NOTHING;
   #count = 0;
-  /** The key at hand as words, and as the bytes of these. */
-  readonly #key = new Uint32Array(WORDS);
-  readonly #keyBytes = new Uint8Array(this.#key.buffer);
 
   get size(): number {
     return this.#count;
@@ -31,14 +35,14 @@ export class KeySet {
 
   has(key: ReadonlyUint8Array): boolean {
     if (this.#count === 0) return false;
-    this.#take(key);
+    take(key);
     return this.#table[this.#find()] !== 0;
   }
 
   /** @param keys 32 bytes each. */
   add(keys: Iterable<ReadonlyUint8Array>): void {
     for (const key of keys) {
-      this.#take(key);
+      take(key);
       const place = this.#find();
       if (this.#table[place] !== 0 && this.#table.length > 0) continue;
       if (PLACES_PER_KEY * (this.#count + 1) > this.#table.length) {
@@ -53,7 +57,7 @@ export class KeySet {
   delete(keys: Iterable<ReadonlyUint8Array>): void {
     if (this.#count === 0) return;
     for (const key of keys) {
-      this.#take(key);
+      take(key);
       const place = this.#find();
       const index = this.#table[place]! - 1;
       if (index < 0) continue;
@@ -61,7 +65,7 @@ export class KeySet {
       // The last key moves into the hole.
       const last = --this.#count;
       if (index === last) continue;
-      this.#key.set(this.#words.subarray(WORDS * last, WORDS * (last + 1)));
+      atHand.set(this.#words.subarray(WORDS * last, WORDS * (last + 1)));
       this.#table[this.#find()] = index + 1;
       this.#words.copyWithin(WORDS * index, WORDS * last, WORDS * (last + 1));
     }
@@ -73,23 +77,19 @@ export class KeySet {
     return Array.from({ length: this.#count }, (_, i) => bytes.subarray(ADDRESS_SIZE * i, ADDRESS_SIZE * (i + 1)));
   }
 
-  #take(key: ReadonlyUint8Array): void {
-    this.#keyBytes.set(key as Uint8Array);
-  }
-
   /** Where the key at hand stands, or would: a place that is taken by no other. 0 of an empty table. */
   #find(): number {
     const table = this.#table;
     const mask = table.length - 1;
     if (mask < 0) return 0;
-    for (let place = hash(this.#key, 0) & mask;; place = (place + 1) & mask) {
+    for (let place = hash(atHand, 0) & mask;; place = (place + 1) & mask) {
       const index = table[place]! - 1;
       if (index < 0 || this.#isKey(index)) return place;
     }
   }
 
   #isKey(index: number): boolean {
-    const [words, key, at] = [this.#words, this.#key, WORDS * index];
+    const [words, key, at] = [this.#words, atHand, WORDS * index];
     for (let i = 0; i < WORDS; i++) if (words[at + i] !== key[i]) return false;
     return true;
   }
@@ -100,7 +100,7 @@ export class KeySet {
       words.set(this.#words);
       this.#words = words;
     }
-    this.#words.set(this.#key, WORDS * this.#count);
+    this.#words.set(atHand, WORDS * this.#count);
     this.#table[place] = ++this.#count;
   }
 
@@ -127,6 +127,10 @@ export class KeySet {
     }
     table[hole] = 0;
   }
+}
+
+function take(key: ReadonlyUint8Array): void {
+  atHandBytes.set(key as Uint8Array);
 }
 
 /** All words count: keys that are made to look alike in their first bytes are common. */
