@@ -10,6 +10,7 @@
 
 import { join } from "node:path";
 import type { Bench, BenchContext } from "./bench.ts";
+import { AccountBody, FRAME_ALIGN, FrameHeader } from "../src/native/abi.generated.ts";
 import { floorProgram, peersProgram } from "./native_programs.ts";
 import { type BenchRecord, compared, type Conditions, recordFromRuns } from "./record.ts";
 import { type Runtime, RUNTIMES, Workers } from "./worker.ts";
@@ -20,6 +21,8 @@ import type { FanoutSocketsResult, FanoutSocketsTask } from "./workers/fanout_so
 
 const RUNS = 15;
 const RUNS_QUICK = 3;
+/** Of what has no runtime: its runs are so short that half a second of somebody else's work would spoil all of a process. */
+const PROCESSES = 3;
 /** Bytes of account data. */
 const BYTES = 165;
 const MANY = 10;
@@ -37,6 +40,8 @@ const POOLED: readonly (readonly [bytes: number, name: string])[] = [
   [10 * 1024 * 1024, "10 MiB"],
 ];
 const THRESHOLDS: readonly number[] = [512, 1024, 2048, 4096, 8192, 16384];
+/** As much as the rings of those who have all the keys. */
+const RANDOM_BYTES = 2 ** 28;
 const KEYS = 1_000_000;
 const KEYS_QUICK = 10_000;
 const KEYS_CONSUMERS = 1024;
@@ -94,7 +99,7 @@ class Native {
   constructor(context: BenchContext, path: string) {
     this.#context = context;
     this.#path = path;
-    this.#runs = context.quick ? RUNS_QUICK : RUNS;
+    this.#runs = (context.quick ? RUNS_QUICK : RUNS) / PROCESSES;
   }
 
   async *records(): AsyncGenerator<BenchRecord> {
@@ -105,6 +110,7 @@ class Native {
       });
     }
     yield* this.#byConsumers();
+    yield* this.#byMemory();
     yield* this.#bySize();
     if (!this.#context.quick) yield* this.#byThreshold();
     yield* this.#byKeys();
@@ -122,6 +128,25 @@ class Native {
         (count) => this.#deliver(BYTES, count, ringBytes, 0),
       );
     }
+  }
+
+  /** What the memory alone takes for it: as many frames of that length copied into as many rings, and lines at random. */
+  async *#byMemory(): AsyncGenerator<BenchRecord> {
+    const frame = Math.ceil((FrameHeader.size + AccountBody.size + BYTES) / FRAME_ALIGN) * FRAME_ALIGN;
+    const what = `${frame} B only copied into ${HOT_RING / 1024} KiB each`;
+    this.#context.note(`fanout: ${what}`);
+    yield* slopes(
+      this.#context.quick ? CONSUMERS_QUICK : CONSUMERS,
+      what,
+      { ringBytes: HOT_RING, bytes: frame },
+      async (count) => {
+        const results = await this.#run<{ copyNs: number[] }>(["copies", frame, count, HOT_RING, BATCH, this.#runs]);
+        return { publishNs: results.flatMap(({ copyNs }) => copyNs), readNs: [] };
+      },
+    );
+    const results = await this.#run<{ lineNs: number[] }>(["lines", RANDOM_BYTES, this.#runs]);
+    const name = `fanout a line at random of ${RANDOM_BYTES / 2 ** 20} MiB, ${BATCH} asked for at once`;
+    yield recordFromRuns(name, "ns", results.flatMap(({ lineNs }) => lineNs), { bytes: RANDOM_BYTES });
   }
 
   async *#bySize(): AsyncGenerator<BenchRecord> {
@@ -164,7 +189,8 @@ class Native {
           const what = tracked === 0 ? text : `${text} and that is remembered`;
           this.#context.note(`fanout: ${what}, ${APIS[api]}`);
           const args = ["fanout-index", keys, KEYS_CONSUMERS, matches ? "one" : "nobody", api, tracked, this.#runs];
-          const { fewNs, allNs } = await this.#run<IndexResult>(args);
+          const results = await this.#run<IndexResult>(args);
+          const [fewNs, allNs] = [results.flatMap(({ fewNs }) => fewNs), results.flatMap(({ allNs }) => allNs)];
           const few = matches ? "one key of one consumer" : "an empty index";
           const base = recordFromRuns(`fanout ${what}, ${APIS[api]}, ${few}`, "ns", fewNs);
           yield base;
@@ -188,12 +214,21 @@ class Native {
     this.#context.note(
       `fanout: ${bytes} B, ${consumers} consumers, ${threshold === 0 ? "ring" : "pool"}, ${APIS[api]}`,
     );
-    return await this.#run(["fanout", bytes, consumers, ringBytes, threshold, api, piece, this.#runs, reader]);
+    const args = ["fanout", bytes, consumers, ringBytes, threshold, api, piece, this.#runs, reader];
+    const results = await this.#run<DeliverResult>(args);
+    return {
+      publishNs: results.flatMap(({ publishNs }) => publishNs),
+      readNs: results.flatMap(({ readNs }) => readNs),
+    };
   }
 
-  async #run<Result>(args: readonly (string | number)[]): Promise<Result> {
-    await using workers = new Workers();
-    return await workers.run<Result>("floor", [this.#path, ...args.map(String)]);
+  async #run<Result>(args: readonly (string | number)[]): Promise<Result[]> {
+    const results: Result[] = [];
+    for (let i = 0; i < PROCESSES; i++) {
+      await using workers = new Workers();
+      results.push(await workers.run<Result>("floor", [this.#path, ...args.map(String)]));
+    }
+    return results;
   }
 }
 

@@ -34,7 +34,12 @@ export const TABLES: Readonly<Record<string, (records: readonly BenchRecord[]) =
   "fanout-sender": (records) =>
     tableFromRecords(records.filter(({ name }) => /^fanout (10 consumers, 165 B|peer )/.test(name))),
   "fanout-consumers": (records) =>
-    pivot(records, /^fanout (165 B in rings of .*|.* in the pool), (.*) consumers$/, rowThenColumn, value),
+    pivot(
+      records,
+      /^fanout (165 B in rings of .*|.* only copied into .*|.* in the pool), (.*) consumers$/,
+      rowThenColumn,
+      value,
+    ),
   "fanout-threshold": (records) =>
     pivot(
       records,
@@ -42,7 +47,8 @@ export const TABLES: Readonly<Record<string, (records: readonly BenchRecord[]) =
       thresholdPlace,
       value,
     ),
-  "fanout-index": (records) => tableFromRecords(records.filter(({ name }) => name.startsWith("fanout an update that"))),
+  "fanout-index": (records) =>
+    tableFromRecords(records.filter(({ name }) => /^fanout (an update that|a line at random)/.test(name))),
   "fanout-load": (records) => tableFromRecords(records.filter(({ name }) => name.startsWith("load "))),
   "v9-push": (records) => pivot(records, /^v9 ([^,]*), (\w+) to \2, push$/, v9Place, withRatio),
   "v9-pop": (records) => pivot(records, /^v9 ([^,]*), (\w+) to \2, pop$/, v9Place, withRatio),

@@ -1,17 +1,19 @@
 //! main.zig: floors for the benches, without a runtime: our ring, our fan-out, a pipe, a socket pair, libc's memcpy.
 //! Usage: floor throughput BYTES BATCH RUNS | ring-latency spin|park GAP_US SAMPLES | pipe-latency GAP_US SAMPLES |
 //! pair-latency GAP_US SAMPLES | memcpy BYTES RUNS | fanout BYTES CONSUMERS RING_BYTES THRESHOLD one|batch|many PIECE RUNS
-//! alone|read | fanout-index KEYS CONSUMERS nobody|one one|batch|many TRACKED RUNS. Prints one JSON object; exit code 0 if all messages were right.
+//! alone|read | fanout-index KEYS CONSUMERS nobody|one one|batch|many TRACKED RUNS | copies BYTES RINGS RING_BYTES PIECE
+//! RUNS | lines BYTES RUNS. Prints one JSON object; exit code 0 if all messages were right.
 //! Linux only: it forks and pins.
 
 const std = @import("std");
 const fanout = @import("fanout.zig");
 const latency = @import("latency.zig");
 const memcpy = @import("memcpy.zig");
+const memory = @import("memory.zig");
 const throughput = @import("throughput.zig");
 const qlaster = @import("qlaster");
 
-const Mode = enum { throughput, @"ring-latency", @"pipe-latency", @"pair-latency", memcpy, fanout, @"fanout-index" };
+const Mode = enum { throughput, @"ring-latency", @"pipe-latency", @"pair-latency", memcpy, fanout, @"fanout-index", copies, lines };
 const Args = std.process.Args.Iterator;
 
 fn word(args: *Args) ![]const u8 {
@@ -52,6 +54,17 @@ pub fn main(init: std.process.Init.Minimal) !void {
         .memcpy => {
             const bytes = try number(&args);
             try memcpy.run(bytes, try number(&args));
+        },
+        .copies => {
+            const bytes = try number(&args);
+            const rings = try number(&args);
+            const ring_bytes = try number(&args);
+            const piece = try number(&args);
+            try memory.copies(bytes, rings, ring_bytes, piece, try number(&args));
+        },
+        .lines => {
+            const bytes = try number(&args);
+            try memory.lines(bytes, try number(&args));
         },
         // Fields are evaluated in the order in which they are written.
         .fanout => try fanout.deliver(.{
