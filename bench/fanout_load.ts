@@ -157,25 +157,30 @@ function lostOf({ sender, consumers }: Round): number {
 
 async function* idle(context: BenchContext, runtime: Runtime): AsyncGenerator<BenchRecord> {
   const consumers = context.quick ? IDLE_CONSUMERS_QUICK : IDLE_CONSUMERS;
-  context.note(`load: ${consumers} idle consumers, ${runtime}`);
-  await using workers = new Workers();
-  const task: IdleTask = { path: join(context.directory, `idle-${runtime}.sock`), consumers };
-  const here = consumers / IDLE_PROCESSES;
-  const found = await Promise.all([
-    workers.start<IdleResult>(runtime, "idle_sender.ts", task, 0),
-    ...Array.from(
-      { length: IDLE_PROCESSES },
-      () => workers.start<IdleResult>(runtime, "idle_consumers.ts", { ...task, here }, 1),
-    ),
-  ]);
-  const each = (what: (result: IdleResult) => number, results: readonly IdleResult[]) =>
-    results.reduce((sum, result) => sum + what(result), 0) / consumers / 1024;
-  const proportional = ({ before, after }: IdleResult) => after.proportional - before.proportional;
-  const own = ({ before, after }: IdleResult) => after.own - before.own;
   const name = `load ${consumers} idle consumers in ${IDLE_PROCESSES} processes, ${runtime}`;
-  yield recordFromRuns(`${name}, resident of each, in all`, "KiB", [each(proportional, found)]);
-  yield recordFromRuns(`${name}, of each, the sender's own`, "KiB", [each(own, found.slice(0, 1))]);
-  yield recordFromRuns(`${name}, of each, its process's own`, "KiB", [each(own, found.slice(1))]);
+  const [inAll, ofSender, ofProcess]: [number[], number[], number[]] = [[], [], []];
+  for (let round = 0; round < (context.quick ? 1 : ROUNDS); round++) {
+    context.note(`load: ${consumers} idle consumers, ${runtime}`);
+    await using workers = new Workers();
+    const task: IdleTask = { path: join(context.directory, `idle-${runtime}-${round}.sock`), consumers };
+    const here = consumers / IDLE_PROCESSES;
+    const found = await Promise.all([
+      workers.start<IdleResult>(runtime, "idle_sender.ts", task, 0),
+      ...Array.from(
+        { length: IDLE_PROCESSES },
+        () => workers.start<IdleResult>(runtime, "idle_consumers.ts", { ...task, here }, 1),
+      ),
+    ]);
+    const each = (what: (result: IdleResult) => number, results: readonly IdleResult[]) =>
+      results.reduce((sum, result) => sum + what(result), 0) / consumers / 1024;
+    const own = ({ before, after }: IdleResult) => after.own - before.own;
+    inAll.push(each(({ before, after }) => after.proportional - before.proportional, found));
+    ofSender.push(each(own, found.slice(0, 1)));
+    ofProcess.push(each(own, found.slice(1)));
+  }
+  yield recordFromRuns(`${name}, resident of each, in all`, "KiB", inAll);
+  yield recordFromRuns(`${name}, of each, the sender's own`, "KiB", ofSender);
+  yield recordFromRuns(`${name}, of each, its process's own`, "KiB", ofProcess);
 }
 
 export const fanoutLoad: Bench = {
