@@ -50,6 +50,8 @@ export const TABLES: Readonly<Record<string, (records: readonly BenchRecord[]) =
   "fanout-index": (records) =>
     tableFromRecords(records.filter(({ name }) => /^fanout (an update that|a line at random)/.test(name))),
   "fanout-load": (records) => tableFromRecords(records.filter(({ name }) => name.startsWith("load "))),
+  yellowstone: (records) => tableFromRecords(records.filter(({ name }) => name.startsWith("yellowstone "))),
+  costs: (records) => pivot(records, /^costs (\w+): (.*)$/, costsPlace, withLeast),
   "v9-push": (records) => pivot(records, /^v9 ([^,]*), (\w+) to \2, push$/, v9Place, withRatio),
   "v9-pop": (records) => pivot(records, /^v9 ([^,]*), (\w+) to \2, pop$/, v9Place, withRatio),
   "v9-pairs": (records) => pivot(records, /^v9 ([^,]*), (\w+ to \w+), end to end$/, v9Place, withRatio),
@@ -61,6 +63,10 @@ function rowThenColumn([, row, column]: readonly string[]): Place {
 
 function latencyPlace([, what, gap, pair]: readonly (string | undefined)[]): Place {
   return { row: `${what}${pair ?? ""}`, column: `gap ${gap}` };
+}
+
+function costsPlace([, column, row]: readonly string[]): Place {
+  return { row: row!, column: column! };
 }
 
 function peerPlace([, start, rest, column]: readonly string[]): Place {
@@ -106,6 +112,10 @@ function withRatio({ value, unit, ratio }: BenchRecord): string {
 
 function withSpread({ value, unit, conditions: { min, max } }: BenchRecord): string {
   return `${value} ${unit} (${min} … ${max})`;
+}
+
+function withLeast({ value, unit, conditions: { min } }: BenchRecord): string {
+  return `${value} ${unit} (${min})`;
 }
 
 function withTail({ value, unit, conditions: { p99 } }: BenchRecord): string {
