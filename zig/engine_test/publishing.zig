@@ -42,6 +42,34 @@ test "publishMany: the same as one by one, and one commit" {
     try testing.expectEqual(60, seen);
 }
 
+test "who sleeps is woken once for a batch, by its commit, and not again until it has slept again" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    try scene.subscribe(reader, &.{key(1)}, &.{});
+    const producer = scene.engine.consumers[reader.id].producer.native;
+    for (1..4) |round| {
+        try testing.expect(reader.end.ring.park());
+        for (0..64) |_| {
+            var head = std.mem.zeroes(Account);
+            head.header.kind = @backingInt(layout.FrameKind.account);
+            head.body.pubkey = key(1);
+            head.body.slot = 1;
+            try testing.expectEqual(1, scene.engine.publish(std.mem.asBytes(&head), "", true));
+            try testing.expectEqual(round - 1, producer.wakes); // nothing is to be seen yet
+        }
+        scene.engine.commit();
+        try testing.expectEqual(round, producer.wakes);
+        try testing.expectEqual(1, scene.account(1, 9, 1, ""));
+        try testing.expectEqual(round, producer.wakes); // it has been told
+        reader.end.ring.unpark();
+        while (try scene.read(reader)) |_| {}
+        try testing.expectEqual(1, scene.account(1, 9, 1, ""));
+        try testing.expectEqual(round, producer.wakes); // it is awake
+        while (try scene.read(reader)) |_| {}
+    }
+}
+
 test "guard: an older version after a newer one is counted and not published" {
     var scene: Scene = try .init();
     defer scene.deinit();
