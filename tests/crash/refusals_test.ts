@@ -458,7 +458,7 @@ for (const runtime of RUNTIMES) {
   );
 
   guarded(
-    `Sender refuses a consumer in ${runtime} of a user that it does not name, and serves one that it does`,
+    `Sender refuses a consumer in ${runtime} of a user that it does not name, and serves one that it does, without the pool`,
     async (held) => {
       const nobody = 65534;
       const scene = await Scene.open(held, { uids: [4242] });
@@ -486,6 +486,28 @@ for (const runtime of RUNTIMES) {
       assert.equal(named.sender.consumers().at(-1)!.uid, nobody);
       named.sender.publishSlot({ slot: 9n, parent: 8n, status: "processed" });
       assert.equal(await agent.run(async ({ consumer }) => (await consumer.next())!.kind), "slot");
+
+      // Who maps the pool can read all of it: what is large goes into the other user's ring, and into the pool for ours.
+      const key = new Uint8Array(32).fill(7);
+      const data = Uint8Array.from({ length: 20_000 }, (_, i) => i % 251);
+      const publish = () => named.sender.publishAccount({ pubkey: key, owner: key, lamports: 1n, slot: 9n, data });
+      await agent.run(async ({ consumer }) => await consumer.subscribe({ accounts: [new Uint8Array(32).fill(7)] }));
+      const read = () =>
+        agent.run(async ({ consumer }) => {
+          const update = await consumer.next();
+          if (update?.kind !== "account") throw new Error(`A ${update?.kind} came`);
+          return update.data.length === 20_000 && update.data.every((byte, i) => byte === i % 251);
+        });
+      assert.equal(publish(), 1);
+      assert.equal(named.sender.metrics.pool.usedBytes, 0);
+      assert.equal(await read(), true);
+      const own = held.use(await setupConsumer(named.path));
+      await own.subscribe({ accounts: [key] });
+      assert.equal(publish(), 2);
+      assert.ok(named.sender.metrics.pool.usedBytes >= data.length);
+      assert.equal(await read(), true);
+      const update = await own.next();
+      assert.ok(update?.kind === "account" && update.data.every((byte, i) => byte === data[i]));
     },
     { skip: isRoot ? undefined : "becoming another user needs root" },
   );
