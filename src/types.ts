@@ -152,13 +152,13 @@ export type Update = AccountUpdate | TransactionUpdate | SlotUpdate;
 
 /** What the sender adds to a slot frame, so that a barrier never lies. */
 export interface SlotCounts {
-  /** Accounts that this sender has published for the slot, whatever the filters. */
+  /** Accounts that this sender has published for the slot before this, whatever the filters. */
   readonly accountsPublished: number;
   /** Transactions, likewise. */
   readonly transactionsPublished: number;
   /**
-   * Accounts of the slot that matched this connection's filters and did not come before this: not written for it, or
-   * skipped by it (policy "drop-oldest").
+   * Accounts of the slot that were published before this, matched this connection's filters and did not come: not written
+   * for it, or skipped by it (policy "drop-oldest"). What was lost behind this is said by the next frame of the slot.
    */
   readonly accountsLost: number;
   /** Transactions, likewise. */

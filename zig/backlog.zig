@@ -41,8 +41,8 @@ pub const Waiting = struct {
     slot: u64,
 };
 
-/// `replaced`: the slot of the frame that had the same key.
-pub const Outcome = union(enum) { queued, replaced: u64 };
+/// `replaced`: a frame that had the same key went for it.
+pub const Outcome = enum { queued, replaced };
 pub const PushError = error{ Full, TooLarge, OutOfMemory };
 
 /// Places in the map: position + 1 of an entry in the log, 0 for none.
@@ -97,7 +97,7 @@ pub const Backlog = struct {
         var outcome: Outcome = .queued;
         if (older != null) {
             const position = backlog.find(key.?).?;
-            outcome = .{ .replaced = backlog.at(position).slot };
+            outcome = .replaced;
             backlog.remove(position);
         }
 
@@ -270,7 +270,7 @@ test "frames come out in order; a newer one with the same key replaces the older
     try testing.expectEqual(.queued, try backlog.push(&testKey(1), &head, &.{"a"}, 1, 70));
     try testing.expectEqual(.queued, try backlog.push(null, &head, &.{"slot"}, 2, 0));
     try testing.expectEqual(.queued, try backlog.push(&testKey(2), &head, &.{"b"}, 3, 0));
-    try testing.expectEqual(Outcome{ .replaced = 70 }, try backlog.push(&testKey(1), &head, &.{"c"}, 4, 71));
+    try testing.expectEqual(.replaced, try backlog.push(&testKey(1), &head, &.{"c"}, 4, 71));
     for ([_]struct { []const u8, u64 }{ .{ "slot", 2 }, .{ "b", 3 }, .{ "c", 4 } }) |expected| {
         const waiting = backlog.front().?;
         try testing.expectEqualStrings(expected[0], waiting.tail);
@@ -294,7 +294,7 @@ test "full is full, and changes nothing; what is too large never fits" {
     try testing.expectError(error.Full, backlog.push(&testKey(1), &head, &.{&tail}, 0, 9));
     try testing.expectEqual(3, backlog.count);
     backlog.pop();
-    try testing.expectEqual(Outcome{ .replaced = 9 }, try backlog.push(&testKey(1), &head, &.{&tail}, 0, 9));
+    try testing.expectEqual(.replaced, try backlog.push(&testKey(1), &head, &.{&tail}, 0, 9));
     try testing.expectEqual(2, backlog.count);
 }
 
@@ -307,7 +307,7 @@ test "a frame that is kept is replaced by nothing; what comes under its key is b
     backlog.keep(&testKey(2));
     backlog.keep(&testKey(1));
     try testing.expectEqual(.queued, try backlog.push(&testKey(1), &head, &.{"b"}, 1, 71));
-    try testing.expectEqual(Outcome{ .replaced = 71 }, try backlog.push(&testKey(1), &head, &.{"c"}, 1, 72));
+    try testing.expectEqual(.replaced, try backlog.push(&testKey(1), &head, &.{"c"}, 1, 72));
     for ([_][]const u8{ "a", "c" }) |expected| {
         try testing.expectEqualStrings(expected, backlog.front().?.tail);
         backlog.pop();
@@ -338,7 +338,7 @@ test "random pushes and pops agree with a plain list" {
             const older = for (model.items, 0..) |item, i| {
                 if (key != null and item.key == key) break i;
             } else null;
-            const expected: Outcome = if (older) |i| .{ .replaced = model.items[i].value } else .queued;
+            const expected: Outcome = if (older == null) .queued else .replaced;
             try testing.expectEqual(expected, outcome);
             if (older) |i| _ = model.orderedRemove(i);
             try model.append(testing.allocator, .{ .key = key, .value = @intCast(step), .length = length });

@@ -22,7 +22,7 @@ const none = engine_file.none;
 const sweep_budget = engine_file.sweep_budget;
 const codeOf = engine_file.codeOf;
 const Lock = @import("lock.zig").Lock;
-const SlotCounts = slot_counts.SlotCounts;
+const Missing = slot_counts.Missing;
 const Code = platform.Code;
 
 pub const AddOptions = struct {
@@ -97,8 +97,8 @@ pub fn remove(engine: *Engine, id: u16, is_gone: bool) void {
     marks.noteSkipped(engine, consumer);
     silence(engine, id);
     takeFrom(engine, &engine.events, &engine.events_count, id);
-    if (consumer.losses) |losses| platform.unmap(@intFromPtr(losses), @sizeOf(SlotCounts));
-    consumer.losses = null;
+    if (consumer.missing) |missing| platform.unmap(@intFromPtr(missing), @sizeOf(Missing));
+    consumer.missing = null;
     consumer.backlog.deinit();
     const is_read = !is_gone and delivery.collect(engine, id) and consumer.pool_bytes_max > 0 and engine.pool.?.referenceCount(id) > 0;
     setLock(consumer.producer, null);

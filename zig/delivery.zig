@@ -293,7 +293,10 @@ pub fn offer(engine: *Engine, id: u16, update: *Update) Offer {
     const consumer = &engine.consumers[id];
     switch (consumer.producer) {
         .native => {
-            if (update.kind == .slot) marks.fillLosses(consumer, update.head);
+            if (update.kind == .slot) {
+                marks.noteMissed(consumer, update.head);
+                marks.noteLost(consumer, update.head);
+            }
             const outcome = if (consumer.slices.len > 0)
                 offerSlices(engine, consumer, update)
             else

@@ -152,7 +152,8 @@ pub const Consumer = struct {
     is_loss_due: bool = false,
     end_reason: layout.EndReason = .none,
     backlog: Backlog = .{ .bytes_max = 0, .seed = @splat(0) },
-    losses: ?*SlotCounts = null,
+    /// Once something was lost, or had to wait.
+    missing: ?*slot_counts.Missing = null,
     /// Counts the edits of its filters.
     generation: u32 = 0,
     /// Requests for state.

@@ -18,17 +18,65 @@ const Consumer = engine_file.Consumer;
 const Update = engine_file.Update;
 const LossReason = engine_file.LossReason;
 const codeOf = engine_file.codeOf;
-const SlotCounts = slot_counts.SlotCounts;
+const Missing = slot_counts.Missing;
+const Counts = slot_counts.Counts;
 const FrameHeader = layout.FrameHeader;
 const FrameKind = layout.FrameKind;
 const Code = platform.Code;
 
-/// What this connection lost of the slot stands in its own slot frame.
-pub fn fillLosses(consumer: *const Consumer, head: []align(8) u8) void {
-    const body: *layout.SlotBody = @ptrCast(head[@sizeOf(FrameHeader)..].ptr);
-    const losses: slot_counts.Counts = if (consumer.losses) |table| table.get(body.slot) else .{};
-    body.accounts_lost = losses.accounts;
-    body.transactions_lost = losses.transactions;
+/// What this connection was not given of the slot so far, in its own slot frame: until that leaves the queue.
+pub fn noteMissed(consumer: *const Consumer, head: []align(8) u8) void {
+    sayLost(head, if (consumer.missing) |table| table.soFar(slotOf(head).slot) else .{});
+}
+
+/// Of what its slot frame says was missed, what has come meanwhile is not lost.
+pub fn noteLost(consumer: *const Consumer, head: []align(8) u8) void {
+    const table = consumer.missing orelse return;
+    const header: *const FrameHeader = @ptrCast(head.ptr);
+    const body = slotOf(head);
+    const missed: Counts = .{ .accounts = body.accounts_lost, .transactions = body.transactions_lost };
+    sayLost(head, table.lostOf(body.slot, header.sequence, missed));
+}
+
+fn slotOf(head: []align(8) u8) *layout.SlotBody {
+    return @ptrCast(head[@sizeOf(FrameHeader)..].ptr);
+}
+
+fn sayLost(head: []align(8) u8, lost: Counts) void {
+    const body = slotOf(head);
+    body.accounts_lost = lost.accounts;
+    body.transactions_lost = lost.transactions;
+}
+
+/// Whether it was published of its slot: neither state nor what a rollback brings back is.
+fn isOfSlot(header: *const FrameHeader) bool {
+    if (header.flags & (layout.frame_flag_state | layout.frame_flag_restored) != 0) return false;
+    return header.kind == @backingInt(FrameKind.account) or header.kind == @backingInt(FrameKind.transaction);
+}
+
+fn count(header: *const FrameHeader, counts: *Counts) void {
+    if (header.kind == @backingInt(FrameKind.account)) counts.accounts += 1 else counts.transactions += 1;
+}
+
+/// A matching update that the consumer is not given now: it waits, or is lost.
+pub fn miss(consumer: *Consumer, header: *const FrameHeader, slot: u64) void {
+    if (!isOfSlot(header)) return;
+    const table = consumer.missing orelse blk: {
+        const memory = platform.pages(@sizeOf(Missing));
+        if (memory.code < 0) return; // the total is right all the same
+        const table: *Missing = @ptrFromInt(memory.address);
+        table.clear();
+        consumer.missing = table;
+        break :blk table;
+    };
+    count(header, table.miss(slot, header.sequence));
+}
+
+/// It has waited, and is given.
+pub fn comeLate(consumer: *Consumer, header: *const FrameHeader, slot: u64) void {
+    if (!isOfSlot(header)) return;
+    const table = consumer.missing orelse return;
+    count(header, table.comeLate(slot, header.sequence) orelse return);
 }
 
 /// What it has jumped over was counted as delivered, and is a loss: by its own word, since only it knows how far it had read.
@@ -84,7 +132,8 @@ fn noteLossDue(engine: *Engine, consumer: *Consumer) void {
 
 /// A matching update that the consumer does not get.
 pub fn lose(engine: *Engine, id: u16, update: *const Update, reason: LossReason) void {
-    countLoss(engine, id, update.kind, update.slot, reason);
+    countLoss(engine, id, reason);
+    miss(&engine.consumers[id], @ptrCast(update.head.ptr), update.slot);
 }
 
 /// The same, for the reason for which it was offered in vain.
@@ -92,7 +141,8 @@ pub fn loseRefused(engine: *Engine, id: u16, update: *const Update) void {
     lose(engine, id, update, engine.consumers[id].refused_by);
 }
 
-pub fn countLoss(engine: *Engine, id: u16, kind: FrameKind, slot: u64, reason: LossReason) void {
+/// Of one that has waited nothing else is to be noted: it was missed before.
+pub fn countLoss(engine: *Engine, id: u16, reason: LossReason) void {
     const consumer = &engine.consumers[id];
     consumer.lost += 1;
     consumer.lost_by[@backingInt(reason)] += 1;
@@ -100,17 +150,6 @@ pub fn countLoss(engine: *Engine, id: u16, kind: FrameKind, slot: u64, reason: L
     noteLossDue(engine, consumer);
     if (consumer.producer == .native) consumer.producer.native.ring.countLost(reason == .replaced);
     consumer.is_gap_due = true;
-    if (kind != .account and kind != .transaction) return;
-    const losses = consumer.losses orelse blk: {
-        const memory = platform.pages(@sizeOf(SlotCounts));
-        if (memory.code < 0) return; // the total is right all the same
-        const table: *SlotCounts = @ptrFromInt(memory.address);
-        table.clear();
-        consumer.losses = table;
-        break :blk table;
-    };
-    const counts = losses.of(slot);
-    if (kind == .account) counts.accounts += 1 else counts.transactions += 1;
 }
 
 /// Puts a mark behind all frames of one consumer: a gap, an edit's place in the order, a goodbye. 0, or `full`.

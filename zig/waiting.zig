@@ -126,6 +126,7 @@ pub fn wait(engine: *Engine, id: u16, update: *Update) void {
     if (drops_oldest) producer.skipCommitted();
     const header: *FrameHeader = @ptrCast(update.head.ptr);
     header.publish_ns = update.publish_ns;
+    if (update.kind == .slot) marks.noteMissed(consumer, update.head);
     var key: ?*const Key = if (policy == .conflate) if (update.account) |account| &account.pubkey else null else null;
     // What holds again follows the dead version, and allows the step back that a live write may be: both are replaced
     // by nothing, or the consumer would get a version twice, or take a newer write for an older one.
@@ -149,7 +150,8 @@ pub fn wait(engine: *Engine, id: u16, update: *Update) void {
                 error.OutOfMemory => .no_memory,
             });
         };
-        if (outcome == .replaced) marks.countLoss(engine, id, update.kind, outcome.replaced, .replaced);
+        marks.miss(consumer, header, update.slot);
+        if (outcome == .replaced) marks.countLoss(engine, id, .replaced);
         if (ring.mayUseReserved(update.kind)) consumer.waiting_marks += 1;
         break;
     }
@@ -164,7 +166,7 @@ pub fn loseWaiting(engine: *Engine, id: u16, reason: LossReason) void {
     const waiting = consumer.backlog.front().?;
     const header: *const FrameHeader = @ptrCast(waiting.head.ptr);
     const kind: FrameKind = @fromBackingInt(@intCast(header.kind));
-    if (ring.isUpdate(kind)) marks.countLoss(engine, id, kind, waiting.slot, reason);
+    if (ring.isUpdate(kind)) marks.countLoss(engine, id, reason);
     popWaiting(consumer, kind);
     // The mark of an edit is no loss, but has to be said again, unless a newer one waits.
     if (kind == .filter and consumer.waiting_edits == 0) consumer.is_edit_due = true;
@@ -184,11 +186,17 @@ pub fn flush(engine: *Engine, id: u16) bool {
     if (!consumer.backlog.isEmpty()) _ = delivery.collect(engine, id);
     while (consumer.backlog.front()) |waiting| {
         const header: *const FrameHeader = @ptrCast(waiting.head.ptr);
-        // It may have waited while others of its slot were lost.
-        if (header.kind == @backingInt(FrameKind.slot)) marks.fillLosses(consumer, waiting.head);
+        // While it has waited, some of its slot came, and others were lost. It may be tried more than once.
+        var slot_head: [@sizeOf(FrameHeader) + @sizeOf(layout.SlotBody)]u8 align(8) = undefined;
+        const is_slot = header.kind == @backingInt(FrameKind.slot);
+        if (is_slot) {
+            @memcpy(&slot_head, waiting.head);
+            marks.noteLost(consumer, &slot_head);
+        }
+        const head = if (is_slot) &slot_head else waiting.head;
         var payload: Payload = .{ .bytes = waiting.tail };
         defer delivery.settle(engine, &payload);
-        switch (delivery.offerFrame(engine, id, waiting.head, &payload, header.publish_ns, waiting.filter_mask)) {
+        switch (delivery.offerFrame(engine, id, head, &payload, header.publish_ns, waiting.filter_mask)) {
             .taken => {},
             .full => {
                 publishing.commitOne(engine, id);
@@ -209,6 +217,7 @@ pub fn flush(engine: *Engine, id: u16) bool {
             consumer.bytes += waiting.head.len + waiting.tail.len;
             if (kind != .left) engine.counts.deliveries += 1;
         }
+        marks.comeLate(consumer, header, waiting.slot);
         delivery.markDirty(engine, id);
         popWaiting(consumer, kind);
     }

@@ -96,6 +96,18 @@ export interface Counts {
 }
 const NOTHING: Counts = { accounts: 0, transactions: 0 };
 
+/** Sequences of updates of one slot. */
+interface Sequences {
+  readonly accounts: number[];
+  readonly transactions: number[];
+}
+
+/** How many of them stand before a place in the order. */
+export function countBefore(sequences: Sequences | undefined, sequence: number): Counts {
+  const before = (list: readonly number[] = []) => list.filter((one) => one < sequence).length;
+  return { accounts: before(sequences?.accounts), transactions: before(sequences?.transactions) };
+}
+
 /** A frame that was polled: and how many matching updates did not come since the one before. */
 export interface Polled {
   readonly frame: Frame;
@@ -208,10 +220,11 @@ class Consumer {
   pendingLost = 0;
   pendingConflated = 0;
   backlog: Waiting[] = [];
-  readonly slotLosses = new Map<bigint, { accounts: number; transactions: number }>();
+  /** What was lost of each slot, in the order in which it was found out. */
+  readonly slotLosses = new Map<bigint, Sequences>();
   // Figures.
   matched = 0;
-  readonly matchedOfSlot = new Map<bigint, { accounts: number; transactions: number }>();
+  readonly matchedOfSlot = new Map<bigint, Sequences>();
   frames = 0;
   lost = 0;
   conflated = 0;
@@ -435,7 +448,9 @@ export class ReferenceFanout {
     for (const { consumer, frame, isLeft } of offers) {
       if (!consumer.isLive) continue; // the frame before has ended it
       consumer.matched += 1;
-      if (update.kind !== "slot" && !isLeft) at(consumer.matchedOfSlot, update.slot)[`${update.kind}s`] += 1;
+      if (update.kind !== "slot" && !isLeft) {
+        sequencesAt(consumer.matchedOfSlot, update.slot)[`${update.kind}s`].push(frame.sequence);
+      }
       if (this.#deliver(consumer, frame, witness) && !isLeft) reached += 1;
     }
     if (!isBatch) this.commit();
@@ -531,13 +546,14 @@ export class ReferenceFanout {
     if (size > limitOf(consumer, frame)) return "too large";
     if (consumer.produced - consumer.released + size > limitOf(consumer, frame)) return "full";
     if (isUpdate(frame)) consumer.ordinal += 1;
+    // Of what was lost by now, what stands before it: others may have been lost behind it while it has waited.
     const losses = frame.kind === "slot" ? consumer.slotLosses.get((frame.update as SlotUpdate).slot) : undefined;
     consumer.inRing.push({
       frame: {
         ...frame,
         lost: consumer.pendingLost,
         conflated: consumer.pendingConflated,
-        slotLost: { ...losses ?? NOTHING },
+        slotLost: countBefore(losses, frame.sequence),
         isPooled,
       },
       ordinal: consumer.ordinal,
@@ -700,7 +716,7 @@ export class ReferenceFanout {
       this.counts.conflated += 1;
     }
     if (frame.kind === "account" || frame.kind === "transaction") {
-      at(consumer.slotLosses, frame.update!.slot)[`${frame.kind}s`] += 1;
+      sequencesAt(consumer.slotLosses, frame.update!.slot)[`${frame.kind}s`].push(frame.sequence);
     }
   }
 
@@ -867,6 +883,12 @@ function at(map: Map<bigint, { accounts: number; transactions: number }>, slot: 
   let counts = map.get(slot);
   if (counts === undefined) map.set(slot, counts = { accounts: 0, transactions: 0 });
   return counts;
+}
+
+function sequencesAt(map: Map<bigint, Sequences>, slot: bigint): Sequences {
+  let sequences = map.get(slot);
+  if (sequences === undefined) map.set(slot, sequences = { accounts: [], transactions: [] });
+  return sequences;
 }
 
 const namedKeys = new WeakMap<object, readonly string[]>();

@@ -126,6 +126,111 @@ test "conflate: the newest of each account comes, in the order of its last write
     try testing.expectEqual(null, try scene.read(reader));
 }
 
+/// A consumer with a full ring, of whose backlog nothing of slot 8 is part.
+fn connectFull(scene: *Scene, policy: layout.Policy, transactions: layout.Policy, backlog_bytes: u32) !*Scene.Reader {
+    const reader = try scene.connectWith(policy, transactions, backlog_bytes);
+    try scene.subscribe(reader, &.{ key(1), key(2), key(3), key(4) }, &.{});
+    const data: [1000]u8 = @splat(1);
+    while (scene.engine.consumers[reader.id].backlog.isEmpty()) _ = scene.account(4, 1, 7, &data);
+    return reader;
+}
+
+/// What each frame of slot 8 says: published, lost; and that this is what came of it until then.
+fn expectBarriers(scene: *Scene, reader: *Scene.Reader, expected: []const [2]u64) !void {
+    var found: usize = 0;
+    var came: u64 = 0;
+    while (try scene.read(reader)) |seen| {
+        if (seen.slot != 8) continue;
+        if (seen.kind == .account) came += 1;
+        if (seen.kind != .slot) continue;
+        try testing.expectEqual(expected[found], .{ seen.accounts_published, seen.accounts_lost });
+        try testing.expectEqual(seen.accounts_published, came + seen.accounts_lost);
+        found += 1;
+    }
+    try testing.expectEqual(expected.len, found);
+}
+
+test "conflate: a slot frame that waits says what was replaced before it, and not what was behind it" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try connectFull(&scene, .conflate, .drop_newest, 1 << 20);
+    const data: [1000]u8 = @splat(1);
+    _ = scene.slotFrame(8, 0); // nothing was published of it
+    for (0..3) |_| _ = scene.account(1, 1, 8, &data);
+    _ = scene.account(2, 1, 8, &data);
+    _ = scene.slotFrame(8, 0); // of account 1 two have been replaced, the third will be
+    for (0..4) |_| _ = scene.account(1, 1, 8, &data);
+    _ = scene.slotFrame(8, 0); // three more
+    _ = scene.account(2, 1, 8, &data); // takes one from before the second, and stands behind all
+    _ = scene.slotFrame(8, 0);
+    try expectBarriers(&scene, reader, &.{ .{ 0, 0 }, .{ 4, 4 }, .{ 8, 7 }, .{ 9, 7 } });
+}
+
+test "what is refused, or never fits, while a slot frame waits is not said by that one but by the next" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try connectFull(&scene, .conflate, .drop_newest, 8192);
+    const data: [3000]u8 = @splat(1);
+    const huge: [9000]u8 = @splat(1);
+    _ = scene.slotFrame(8, 0);
+    _ = scene.account(2, 1, 8, "small");
+    for (0..5) |_| _ = scene.account(3, 1, 8, &huge); // for no backlog of this size
+    _ = scene.slotFrame(8, 0);
+    for (0..5) |i| _ = scene.account(@intCast(1 + i % 3), 1, 8, &data);
+    const refused = scene.lostBy(reader, .queue_full);
+    try testing.expectEqual(.{ 4, 5 }, .{ refused, scene.lostBy(reader, .too_large) });
+    try expectBarriers(&scene, reader, &.{ .{ 0, 0 }, .{ 6, 5 } });
+    _ = scene.slotFrame(8, 0);
+    try testing.expectEqual(9, (try scene.read(reader)).?.accounts_lost);
+}
+
+test "drop-oldest: a slot frame that waits says what was dropped in front of it, out of the queue and out of the ring" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try connectFull(&scene, .drop_oldest, .drop_oldest, 20 * 1024);
+    const data: [1000]u8 = @splat(1);
+    for (0..30) |_| _ = scene.account(1, 1, 8, &data); // more than wait
+    _ = scene.slotFrame(8, 0);
+    for (0..5) |_| _ = scene.account(2, 1, 8, &data);
+    _ = scene.slotFrame(8, 0);
+    for (0..9) |_| _ = scene.account(3, 1, 8, &data);
+    // The ring takes a part of what waits, and that is skipped for what comes then.
+    try testing.expectEqual(8, (try scene.read(reader)).?.slot);
+    for (0..70) |_| _ = scene.account(3, 1, 9, &data);
+    _ = scene.slotFrame(8, 0);
+    var came: u64 = 1;
+    var slots: u64 = 0;
+    while (try scene.read(reader)) |seen| {
+        if (seen.kind == .account and seen.slot == 8) came += 1;
+        if (seen.kind != .slot) continue;
+        slots += 1;
+        try testing.expectEqual(seen.accounts_published, came + seen.accounts_lost);
+    }
+    try testing.expect(slots > 0 and scene.lostBy(reader, .skipped) > 0 and scene.lostBy(reader, .queue_full) > 0);
+}
+
+test "what a rollback brings back is of no slot's accounts, lost or not" {
+    var scene: Scene = try .initWith(8 << 20);
+    defer scene.deinit();
+    const reader = try scene.connect(.drop_newest);
+    try scene.subscribe(reader, &.{ key(1), key(2) }, &.{});
+    _ = scene.accountIn(2, 8, 1);
+    _ = scene.accountIn(2, 10, 2);
+    const data: [1000]u8 = @splat(1);
+    while (scene.account(1, 1, 7, &data) == 1) {}
+    while (scene.account(1, 1, 7, "") == 1) {}
+    _ = scene.bankDies(10, 2);
+    _ = scene.slotFrame(8, 0);
+    var found = false;
+    while (try scene.read(reader)) |seen| {
+        if (seen.kind != .slot or seen.slot != 8) continue;
+        try testing.expectEqual(.{ 1, 0 }, .{ seen.accounts_published, seen.accounts_lost });
+        found = true;
+    }
+    try testing.expect(found);
+    try testing.expect(scene.lostBy(reader, .ring_full) > 2);
+}
+
 test "conflate: nothing is replaced across a rollback, so that each version comes once and a step back is announced" {
     var scene: Scene = try .initWith(8 << 20);
     defer scene.deinit();

@@ -185,7 +185,7 @@ pub const Scene = struct {
         return scene.engine.publish(std.mem.asBytes(&head), "", false);
     }
 
-    pub const Seen = struct { kind: layout.FrameKind, sequence: u64, flags: u16, mask: u64, lost: u32, conflated: u32, slot: u64, bank: u64, account: u32, first_byte: u8, accounts_lost: u64 };
+    pub const Seen = struct { kind: layout.FrameKind, sequence: u64, flags: u16, mask: u64, lost: u32, conflated: u32, slot: u64, bank: u64, account: u32, first_byte: u8, accounts_published: u64, accounts_lost: u64 };
 
     /// The next frame, released at once; null if there is none.
     pub fn read(scene: *Scene, reader: *Reader) !?Seen {
@@ -211,6 +211,7 @@ pub const Scene = struct {
             .bank = 0,
             .account = 0,
             .first_byte = if (record.payload_length > 0 and record.kind == @backingInt(layout.FrameKind.account)) data[record.payload_offset] else 0,
+            .accounts_published = 0,
             .accounts_lost = 0,
         };
         switch (seen.kind) {
@@ -231,6 +232,7 @@ pub const Scene = struct {
             .slot => {
                 const slot: *const layout.SlotBody = @ptrCast(@alignCast(body));
                 seen.slot = slot.slot;
+                seen.accounts_published = slot.accounts_published;
                 seen.accounts_lost = slot.accounts_lost + record.payload_length;
             },
             else => {},

@@ -50,6 +50,7 @@ import { encodeFilter, type NamedFilter } from "../../../src/wire/filters.ts";
 import { close, drainSocket, Mapping } from "../../support/libc.ts";
 import {
   type ConsumerOptions,
+  countBefore,
   type Edit,
   type Frame,
   type FrameName,
@@ -195,7 +196,6 @@ export class Rig implements Disposable {
   readonly #fanout: number;
   readonly #wake: { readonly handle: number; readonly fd: number };
   readonly #options: RigOptions;
-  #isLast = false;
   /** Of the newest mark of an edit. */
   #generation = 0;
   /** What the engine has told of the demand, by its differences. */
@@ -650,21 +650,18 @@ export class Rig implements Disposable {
       [...writable, ...readonly].forEach((key, i) => same(loadedAt + 32 * i, 32, key as Uint8Array, "loaded"));
       extra(update.meta, "meta");
     } else if (update?.kind === "slot") {
-      // What a slot frame says is missing: at this place in the order, where nothing is skipped.
-      const matched = this.model.consumers.get(id)!.matchedOfSlot.get(update.slot);
+      // What it says is missing is what matched before it in the order and has not come: no more, no less.
+      const matched = countBefore(this.model.consumers.get(id)!.matchedOfSlot.get(update.slot), frame.sequence);
       const delivered = peer.deliveredOfSlot.get(update.slot);
-      if (this.#isLast) {
-        for (
-          const [kind, at] of [["accounts", SlotBody.accountsLost], [
-            "transactions",
-            SlotBody.transactionsLost,
-          ]] as const
-        ) {
-          const missing = (matched?.[kind] ?? 0) - (delivered?.[kind] ?? 0);
-          const said = Number(u64(at)) +
-            u32(kind === "accounts" ? PollRecord.payloadLength : PollRecord.extraLength);
-          assert.equal(said, missing, `slot ${update.slot}: ${kind} lost`);
-        }
+      for (
+        const [kind, at] of [["accounts", SlotBody.accountsLost], [
+          "transactions",
+          SlotBody.transactionsLost,
+        ]] as const
+      ) {
+        const missing = matched[kind] - (delivered?.[kind] ?? 0);
+        const said = Number(u64(at)) + u32(kind === "accounts" ? PollRecord.payloadLength : PollRecord.extraLength);
+        assert.equal(said, missing, `slot ${update.slot}: ${kind} lost`);
       }
       assert.deepEqual([
         u64(SlotBody.slot),
@@ -748,7 +745,6 @@ export class Rig implements Disposable {
 
   /** By the frames alone: what came and what they said was lost is what matched, of each slot and in all. */
   #balance(): void {
-    this.#isLast = true;
     for (const slot of this.model.slots()) {
       this.publish({ kind: "slot", slot, parent: 0n, status: "processed" }, false);
       for (const id of [...this.peers.keys()]) this.drain(id);
