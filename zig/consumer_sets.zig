@@ -72,7 +72,6 @@ pub const Change = enum(u8) { none, add, remove };
 
 pub const Limits = struct {
     sets_max: u32,
-    sets_per_consumer_max: u32,
     bytes_max: u32,
 };
 
@@ -96,6 +95,8 @@ pub const ConsumerSets = struct {
     cache: Span(Transition),
     secrets: [consumer_count_max]u64,
     made_counts: [consumer_count_max]u32 = @splat(0),
+    /// Most of them.
+    made_bounds: [consumer_count_max]u32 = @splat(0),
 
     pub fn init(sets: *ConsumerSets, pages: Pages, seed: [2]u64, limits: Limits) error{OutOfMemory}!void {
         assert(limits.sets_max > 0 and limits.sets_max <= set_count_max);
@@ -249,7 +250,7 @@ pub const ConsumerSets = struct {
         }
 
         const is_reserved = change == .remove;
-        if (!is_reserved and sets.made_counts[consumer] >= sets.limits.sets_per_consumer_max) return error.ConsumerSetsFull;
+        if (!is_reserved and sets.made_counts[consumer] >= sets.made_bounds[consumer]) return error.ConsumerSetsFull;
         const max = if (is_reserved) setsWithReserve(sets.limits.sets_max) else sets.limits.sets_max;
         if (sets.set_count >= max) return error.SetsFull;
         if (sets.free_id == 0) try sets.headers.ensure(sets.id_count + 1);

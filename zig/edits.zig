@@ -3,6 +3,8 @@
 //! May touch: the engine's filters, its lists of them, the index. May not touch: rings, the order of updates.
 //! Why an edit is whole or not at all: a filter of several messages is made beside the one in force and takes its place
 //! with the last; what is refused takes back what it has added.
+//! Why no consumer takes what is others': keys and sets are bounded for all of its filters together, and the last filters
+//! are kept for who has none.
 
 const layout = @import("layout.zig");
 const platform = @import("platform/mod.zig");
@@ -19,6 +21,7 @@ const none = engine_file.none;
 const keys_per_edit_max = engine_file.keys_per_edit_max;
 const sweep_budget = engine_file.sweep_budget;
 const codeOf = engine_file.codeOf;
+const consumers_max = engine_file.consumers_max;
 const Demand = @import("demand.zig").Demand;
 const Key = key_index.Key;
 const Code = platform.Code;
@@ -200,7 +203,32 @@ fn removeFromFilter(engine: *Engine, consumer: *Consumer, request: *const Edit) 
     return 0;
 }
 
+/// Two for each consumer, so that it can replace one under a fresh number, where that leaves half of all to who wants
+/// more; else one. @param permitted Consumers that may be there at a time.
+pub fn keepBack(engine: *Engine, permitted: u32) void {
+    const count: u32 = @min(permitted, consumers_max);
+    engine.kept_each = if (2 * count <= filters_max / 2) 2 else 1;
+    engine.kept_count = count * engine.kept_each;
+}
+
+/// A consumer without filters gets one while there is any; who has some, only what is not kept back for others.
+fn mayMakeFilter(engine: *Engine, id: u16) bool {
+    const index = engine.index;
+    const held = engine.consumers[id].filter_count;
+    if (held == 0) {
+        // Its own may be among those of consumers that left a moment ago.
+        if (index.freeCount() == 0) _ = index.sweep(first_filter_budget);
+        return index.freeCount() > 0;
+    }
+    const kept_for_others = engine.kept_count -| engine.kept_taken -| (engine.kept_each -| held);
+    return index.freeCount() > kept_for_others;
+}
+
+/// In nanoseconds: what the largest edit takes.
+const first_filter_budget = 20_000_000;
+
 fn makeFilter(engine: *Engine, consumer: u16, bit: u6) Code {
+    if (!mayMakeFilter(engine, consumer)) return codeOf(.filters_limit);
     for (0..filters_max) |step| {
         const filter: u16 = @intCast((engine.filter_search + step) % filters_max);
         if (engine.filters[filter].consumer != none) continue;
@@ -208,9 +236,12 @@ fn makeFilter(engine: *Engine, consumer: u16, bit: u6) Code {
         engine.filter_search = filter + 1;
         const generation = engine.filters[filter].generation;
         engine.filters[filter] = .{ .consumer = consumer, .bit = bit, .generation = generation };
+        const held = &engine.consumers[consumer].filter_count;
+        if (held.* < engine.kept_each) engine.kept_taken += 1;
+        held.* += 1;
         return filter;
     }
-    return codeOf(.filters_limit);
+    unreachable; // one was free
 }
 
 /// Matches nothing from now on.
@@ -220,6 +251,8 @@ pub fn dropFilter(engine: *Engine, filter: u16) void {
     // That an account has left it is news to nobody, and of the filter that follows it would be wrong.
     if (consumer.filters[state.bit] == filter) consumer.progress.left_due &= ~(@as(u64, 1) << state.bit);
     engine.index.dismiss(filter);
+    consumer.filter_count -= 1;
+    if (consumer.filter_count < engine.kept_each) engine.kept_taken -= 1;
     if (engine.demand) |*demand| {
         if (state.is_active and state.account_keys + state.owner_keys > 0) demand.touchTold();
     }
@@ -268,6 +301,7 @@ fn addKeys(engine: *Engine, filter: u16, request: *const Edit) Code {
     const lists = [_][]align(1) const Key{ request.accounts, request.owners };
     for (lists) |keys| if (keys.len > keys_per_edit_max) return codeOf(.bad_argument);
     if (request.owners.len > 0) trackFilter(engine, filter);
+    boundFilter(engine, filter);
     for (lists, 0..) |keys, kind| {
         var done: usize = 0;
         while (done < keys.len) {
@@ -283,6 +317,33 @@ fn addKeys(engine: *Engine, filter: u16, request: *const Edit) Code {
         }
     }
     return 0;
+}
+
+/// Keys, and sets made: of both a consumer may have so many, in all of its filters.
+const Held = @Vector(2, u32);
+
+fn heldBy(engine: *const Engine, filter: u16) Held {
+    return if (filter == none) @splat(0) else .{ engine.index.keyCountOf(filter), engine.index.setsMadeBy(filter) };
+}
+
+/// What its consumer's other filters leave to it. One that is being made counts in place of the one that it will replace:
+/// else who has more than half of the limit could replace nothing. So neither what is in force is ever more, nor what
+/// will be when the staged one takes over.
+fn boundFilter(engine: *Engine, filter: u16) void {
+    const state = &engine.filters[filter];
+    const consumer = &engine.consumers[state.consumer];
+    var now: Held = @splat(0);
+    for (consumer.filters, 0..) |other, bit| {
+        if (bit != state.bit) now += heldBy(engine, other);
+    }
+    var then = now;
+    if (consumer.staged != none and consumer.staged != filter) {
+        const replaced = consumer.filters[engine.filters[consumer.staged].bit];
+        then = now - heldBy(engine, replaced) + heldBy(engine, consumer.staged);
+    }
+    const options = &engine.index.options;
+    const left = Held{ options.keys_per_consumer_max, options.sets_per_consumer_max } -| @max(now, then);
+    engine.index.bound(filter, left[0], left[1]);
 }
 
 /// @param added A bit for each that was not there already.

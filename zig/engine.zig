@@ -138,6 +138,8 @@ pub const Consumer = struct {
     /// What of the data travels; none: all of it.
     slices: Slices = &.{},
     filters: [filters_per_consumer]u16 = @splat(none),
+    /// Of these, and the staged one.
+    filter_count: u8 = 0,
     /// Being made: takes the place of the filter with its bit when it is complete.
     staged: u16 = none,
     frames: u64 = 0,
@@ -201,7 +203,10 @@ pub const FilterList = struct {
 pub const Options = struct {
     seed: [2]u64,
     keys_max: u32,
+    /// In all of its filters together: see `edits`.
     keys_per_consumer_max: u32,
+    /// Consumers that may be there at a time; 0: no filters are kept back for who may come.
+    consumers_permitted: u32 = 0,
     pool_bytes: u32 = 0,
     pool_threshold: u32 = std.math.maxInt(u32),
     tracked_max: u32 = 0,
@@ -311,6 +316,10 @@ pub const Engine = struct {
     v9_count: u16 = 0,
     filters: [filters_max]Filter,
     filter_search: u16 = 0,
+    /// Filters that are kept back for each consumer that may be there, for all of them, and how many of those they have.
+    kept_each: u32 = 0,
+    kept_count: u32 = 0,
+    kept_taken: u32 = 0,
     any_accounts: FilterList = .{},
     transactions: FilterList = .{},
     /// Filters of transactions that are found by keys.
@@ -377,6 +386,7 @@ pub const Engine = struct {
     pub const sweep = consumers.sweep;
     pub const Edit = edits.Edit;
     pub const edit = edits.edit;
+    pub const keepBack = edits.keepBack;
     pub const startDemand = edits.startDemand;
     pub const collectDemand = edits.collectDemand;
     pub const wants = edits.wants;
@@ -419,6 +429,7 @@ pub const Engine = struct {
         if (options.stat_id) |id| engine.stats = try .create(id);
         errdefer if (engine.stats) |page| page.destroy();
         engine.stall_ms = options.stall_ms;
+        edits.keepBack(engine, options.consumers_permitted);
         if (options.pool_bytes > 0) try engine.makePool(options.pool_bytes, options.pool_threshold);
         return engine;
     }

@@ -30,7 +30,7 @@ pub const Options = struct {
     seed: [2]u64,
     /// Different keys of each kind.
     keys_max: u32 = 4 << 20,
-    /// Of both kinds.
+    /// Of both kinds. Less where `bound` says so.
     keys_per_consumer_max: u32 = 1_000_000,
     sets_max: u32 = layout.filter_sets_max,
     /// Sets that exist because this consumer was added to another one.
@@ -69,6 +69,8 @@ pub const KeyIndex = struct {
     /// Sets or keys below it are still to be looked at.
     sweep_cursor: u32 = 0,
     key_counts: [consumer_count_max]u32 = @splat(0),
+    /// Most of them.
+    key_bounds: [consumer_count_max]u32 = @splat(0),
 
     pub fn create(options: Options) error{ OutOfMemory, BadArgument }!*KeyIndex {
         if (options.keys_max == 0 or options.keys_max > key_table.keys_max_max) return error.BadArgument;
@@ -86,7 +88,6 @@ pub const KeyIndex = struct {
         index.* = .{ .home = home, .options = options, .tables = .{ accounts, owners }, .sets = undefined };
         try index.sets.init(options.pages, options.seed, .{
             .sets_max = options.sets_max,
-            .sets_per_consumer_max = options.sets_per_consumer_max,
             .bytes_max = options.set_bytes_max,
         });
         return index;
@@ -105,6 +106,11 @@ pub const KeyIndex = struct {
 
     pub fn keyCountOf(index: *const KeyIndex, consumer: u16) u32 {
         return if (index.isLive(consumer)) index.key_counts[consumer] else 0;
+    }
+
+    /// Sets that exist because this consumer was added to another one.
+    pub fn setsMadeBy(index: *const KeyIndex, consumer: u16) u32 {
+        return if (index.isLive(consumer)) index.sets.made_counts[consumer] else 0;
     }
 
     /// Bytes that the tables and sets may use without asking the kernel again.
@@ -139,6 +145,19 @@ pub const KeyIndex = struct {
         if (index.leaving.isSet(consumer)) return error.StillLeaving;
         assert(index.key_counts[consumer] == 0);
         index.live.set(consumer);
+        index.bound(consumer, index.options.keys_per_consumer_max, index.options.sets_per_consumer_max);
+    }
+
+    /// What it may have, and make, from here on: who has several numbers shares one limit among them. What there is stays.
+    pub fn bound(index: *KeyIndex, consumer: u16, keys_max: u32, sets_max: u32) void {
+        assert(index.isLive(consumer));
+        index.key_bounds[consumer] = @min(keys_max, index.options.keys_per_consumer_max);
+        index.sets.made_bounds[consumer] = @min(sets_max, index.options.sets_per_consumer_max);
+    }
+
+    /// Numbers that can be given at once.
+    pub fn freeCount(index: *const KeyIndex) u32 {
+        return @intCast(consumer_count_max - index.live.count() - index.leaving_count);
     }
 
     /// From now on it matches nothing. Its number is free again when `sweep` says that it is done.
@@ -305,7 +324,7 @@ pub const KeyIndex = struct {
         const at = keys.findHashed(hash, key);
         const id = if (at) |found| keys.values.items[found] else empty;
         const from = index.cleaned(id);
-        if (index.key_counts[consumer] >= index.options.keys_per_consumer_max) {
+        if (index.key_counts[consumer] >= index.key_bounds[consumer]) {
             return if (index.sets.contains(from, consumer)) null else error.ConsumerKeysFull;
         }
         if (at == null) try keys.prepare(hash);

@@ -71,6 +71,8 @@ const Model = struct {
 
     maps: [2]Map,
     counts: [key_index.consumer_count_max]u32 = @splat(0),
+    /// Most keys of each.
+    bounds: [key_index.consumer_count_max]u32 = @splat(0),
 
     fn init() Model {
         return .{ .maps = .{ Map.init(testing.allocator), Map.init(testing.allocator) } };
@@ -124,6 +126,8 @@ const Run = struct {
     keys: u32,
     consumers: u16,
     refuse_one_in: u32 = 0,
+    /// Now and then somebody may have up to so many keys from there on; 0: never.
+    bounds_max: u32 = 0,
     options: key_index.Options,
 };
 
@@ -161,9 +165,15 @@ fn runModel(run: Run) !void {
                 }
             } else if (index.isFree(consumer)) {
                 try index.admit(consumer);
+                model.bounds[consumer] = options.keys_per_consumer_max;
             } else {
                 try testing.expectError(error.StillLeaving, index.admit(consumer));
             }
+        } else if (what < 10 and run.bounds_max > 0) {
+            // Also below what it has: that stays, and can be removed.
+            if (!index.isLive(consumer)) continue;
+            model.bounds[consumer] = random.uintAtMost(u32, run.bounds_max);
+            index.bound(consumer, model.bounds[consumer], options.sets_per_consumer_max);
         } else if (what < 60) {
             _ = index.sweep(random.uintLessThan(u32, 20_000));
         } else if (what < 100) {
@@ -183,6 +193,7 @@ fn runModel(run: Run) !void {
                 without_memory += @intFromBool(err == error.OutOfMemory);
                 continue;
             };
+            try testing.expect(!added or model.counts[consumer] < model.bounds[consumer]);
             try testing.expectEqual(try model.set(kind, key, consumer, true), added);
         } else {
             const removed = index.remove(kind, &key, consumer) catch |err| {
@@ -221,7 +232,7 @@ fn spread(number: u16) u16 {
 fn expectRefusal(index: *KeyIndex, model: *Model, err: key_index.AddError, kind: Kind, key: Key, consumer: u16) !void {
     switch (err) {
         error.NotAdmitted => try testing.expect(!index.isLive(consumer)),
-        error.ConsumerKeysFull => try testing.expectEqual(index.options.keys_per_consumer_max, model.counts[consumer]),
+        error.ConsumerKeysFull => try testing.expect(model.counts[consumer] >= model.bounds[consumer]),
         error.KeysFull => try testing.expect(model.of(kind, key).count() == 0 and index.keyCount(kind) == index.options.keys_max),
         error.SetsFull, error.SetBytesFull, error.ConsumerSetsFull => try testing.expect(!model.of(kind, key).isSet(consumer)),
         error.OutOfMemory => {},
@@ -272,6 +283,7 @@ fn addMany(
     for (keys[0..count], 0..) |key, i| {
         try testing.expectEqual(try model.set(kind, key, consumer, true), added >> @intCast(i) & 1 == 1);
     }
+    try testing.expect(added == 0 or model.counts[consumer] <= model.bounds[consumer]);
 }
 
 fn compare(index: *KeyIndex, model: *Model) !void {
@@ -301,7 +313,7 @@ test "KeyIndex: a million random edits, lookups and departures against a model" 
 
 test "KeyIndex: the same at its limits" {
     const steps: u32 = if (is_debug) 50_000 else 200_000;
-    try runModel(.{ .seed = 4, .steps = steps, .keys = 3_000, .consumers = 20, .options = .{
+    try runModel(.{ .seed = 4, .steps = steps, .keys = 3_000, .consumers = 20, .bounds_max = 500, .options = .{
         .seed = undefined,
         .keys_max = 1_000,
         .keys_per_consumer_max = 500,
@@ -393,6 +405,33 @@ test "KeyIndex: all sets distinct: refused with a reason, per consumer and in al
     try testing.expect(steps > 1);
     try testing.expectEqual(0, index.keyCount(.account));
     try testing.expect(try index.add(.owner, &keyOf(1), consumers));
+}
+
+test "KeyIndex.bound(): fewer keys and sets from here on; what there is stays, and no other's is less" {
+    const index = try KeyIndex.create(.{ .seed = .{ 1, 2 }, .keys_per_consumer_max = 10, .sets_per_consumer_max = 10 });
+    defer index.destroy();
+    for (1..4) |number| try index.admit(@intCast(number));
+    for (0..4) |k| _ = try index.add(.account, &keyOf(k), 1);
+    index.bound(1, 2, 10);
+    try testing.expectError(error.ConsumerKeysFull, index.add(.account, &keyOf(4), 1));
+    try testing.expect(!try index.add(.account, &keyOf(0), 1));
+    try testing.expectEqual(4, index.keyCountOf(1));
+    for (0..9) |k| try testing.expect(try index.add(.owner, &keyOf(k), 2));
+    index.bound(1, 100, 10); // what holds for all holds on
+    for (4..10) |k| try testing.expect(try index.add(.account, &keyOf(k), 1));
+    try testing.expectError(error.ConsumerKeysFull, index.add(.account, &keyOf(10), 1));
+
+    try testing.expectEqual(1, index.setsMadeBy(1));
+    index.bound(3, 10, 1);
+    try testing.expect(try index.add(.account, &keyOf(0), 3)); // makes the set of 1 and 3
+    try testing.expect(try index.add(.account, &keyOf(1), 3));
+    try testing.expectError(error.ConsumerSetsFull, index.add(.owner, &keyOf(0), 3));
+    try testing.expectEqual(1, index.setsMadeBy(3));
+    index.dismiss(3);
+    while (!index.sweep(10_000)) {}
+    try index.admit(3); // anew, with all that it may have
+    try testing.expect(try index.add(.owner, &keyOf(0), 3));
+    try testing.expect(try index.add(.account, &keyOf(0), 3));
 }
 
 test "KeyIndex.removeSome(): who leaves matches nothing at once; the number comes back when all is swept" {

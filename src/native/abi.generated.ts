@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 1869428589;
+export const ABI_HASH = 3272957433;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -404,20 +404,21 @@ export const FilterBody = {
 
 /** Offsets in bytes. */
 export const FanoutOptions = {
-  size: 76,
+  size: 80,
   seed: 0,
   keysMax: 16,
   keysPerConsumerMax: 20,
-  poolBytes: 24,
-  poolThreshold: 28,
-  trackedMax: 32,
-  guard: 36,
-  stateParts: 40,
-  stateKeep: 44,
-  historyParts: 48,
-  stallMs: 52,
-  hasStats: 56,
-  statId: 60,
+  consumersPermitted: 24,
+  poolBytes: 28,
+  poolThreshold: 32,
+  trackedMax: 36,
+  guard: 40,
+  stateParts: 44,
+  stateKeep: 48,
+  historyParts: 52,
+  stallMs: 56,
+  hasStats: 60,
+  statId: 64,
 } as const;
 
 /** Offsets in bytes. */

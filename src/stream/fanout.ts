@@ -46,9 +46,11 @@ const ALL_STATUSES = (1 << SLOT_STATUSES.length) - 1;
 
 /** How a fan-out is made. */
 export interface FanoutOptions {
-  /** Most different keys of all filters together, of each kind; and of one filter, of both kinds. */
+  /** Most different keys of all filters together, of each kind; and of all filters of one consumer, of both kinds. */
   readonly keysMax: number;
   readonly keysPerConsumerMax: number;
+  /** Consumers of all kinds that may be there at a time: for each of them filters are kept back. */
+  readonly consumersPermitted: number;
   /** Bytes of the pool; 0 for none. */
   readonly poolBytes: number;
   /** Payloads from this size on go into the pool. */
@@ -394,6 +396,7 @@ function createEngine(native: Native, options: FanoutOptions): number {
   crypto.getRandomValues(bytes.subarray(Layout.seed, Layout.seed + 16));
   view.setUint32(Layout.keysMax, options.keysMax, true);
   view.setUint32(Layout.keysPerConsumerMax, options.keysPerConsumerMax, true);
+  view.setUint32(Layout.consumersPermitted, options.consumersPermitted, true);
   view.setUint32(Layout.poolBytes, options.poolBytes, true);
   view.setUint32(Layout.poolThreshold, options.poolThresholdBytes, true);
   view.setUint32(Layout.trackedMax, options.trackedAccountsMax, true);

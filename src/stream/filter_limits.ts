@@ -16,8 +16,8 @@ import {
 } from "../native/abi.generated.ts";
 import { describeStatus } from "../errors.ts";
 
-/** Keys that one filter may have, of both kinds: some 50 bytes each. */
-export const KEYS_PER_FILTER_MAX = 1_000_000;
+/** Keys that one consumer may have in all of its filters together, of both kinds: some 50 bytes each. */
+export const KEYS_PER_CONSUMER_MAX = 1_000_000;
 /** Different keys of each kind in all filters of a sender. */
 export const KEYS_MAX = 4_000_000;
 
@@ -37,18 +37,22 @@ const MIB = 1024 * 1024;
 export function describeRefusal(status: number, { accountKeys, ownerKeys }: KeyCounts): string {
   switch (status) {
     case Status.filterKeysLimit:
-      return `one filter may have ${KEYS_PER_FILTER_MAX} keys, accounts and owners together, and this one would have ` +
-        "more: spread them over several filters, or ask for their owners instead";
+      return `all filters of one consumer together may have ${KEYS_PER_CONSUMER_MAX} keys, accounts and owners, and ` +
+        "there would be more: remove what is not needed, ask for owners instead of their accounts, or divide the keys " +
+        "among several consumers";
     case Status.keysLimit:
       return `all filters of the sender together may have ${KEYS_MAX} different accounts and as many owners, and there ` +
         `are ${accountKeys} and ${ownerKeys}, of other consumers too: remove what is not needed, ask for owners ` +
         "instead of their accounts, or divide the keys among several senders";
     case Status.filtersLimit:
-      return `the sender keeps ${FILTERS_MAX} filters, those of other consumers and those just removed among them: put ` +
-        "more keys into fewer filters, remove what is not needed, or try again in a second";
+      return `the sender keeps ${FILTERS_MAX} filters, those of other consumers and those just removed among them, the ` +
+        "last ones for consumers that have none: put more keys into fewer filters, remove what is not needed, try " +
+        "again in a second, or let the sender permit fewer consumers (option consumersMax)";
     case Status.setsLimit:
       return `keys may be in ${FILTER_SETS_MAX} different combinations of filters, ${FILTER_SETS_MADE_MAX} of them made ` +
-        `by one filter, of ${FILTER_SET_BYTES_MAX / MIB} MiB together, and there would be more: let filters share ` +
+        `by the filters of one consumer, of ${
+          FILTER_SET_BYTES_MAX / MIB
+        } MiB together, and there would be more: let filters share ` +
         "whole lists of keys rather than parts of them, or have fewer filters";
     case Status.requestsLimit:
       return `${STATE_REQUESTS_MAX} requests for state may wait for one consumer, with ` +

@@ -37,7 +37,7 @@ import { Admission } from "./admission.ts";
 import type { Connection } from "./connection.ts";
 import { type Demand, SenderDemand } from "./demand.ts";
 import { type Dropped, Fanout } from "./fanout.ts";
-import { describeRefusal, KEYS_MAX, KEYS_PER_FILTER_MAX } from "./filter_limits.ts";
+import { describeRefusal, KEYS_MAX, KEYS_PER_CONSUMER_MAX } from "./filter_limits.ts";
 import { isDrop, totalOf } from "./losses.ts";
 import { Publisher } from "./publisher.ts";
 import type { RemoteConsumer } from "./remote_consumer.ts";
@@ -213,7 +213,11 @@ export class Sender extends Publisher {
     this.timings = options.timings ? new SenderTimings() : undefined;
     const onEnd = (consumer: RemoteConsumer, reason: EndReason) => this.#end(consumer, reason);
     const onRefused = (event: RefusedEvent) => this.#emit(this.#consumerListeners, event);
-    const limits = { keysMax: KEYS_MAX, keysPerConsumerMax: KEYS_PER_FILTER_MAX };
+    const limits = {
+      keysMax: KEYS_MAX,
+      keysPerConsumerMax: KEYS_PER_CONSUMER_MAX,
+      consumersPermitted: options.consumersMax + (options.v9?.slotsMax ?? 0),
+    };
     this.outlet = new Fanout(native, { ...options, ...limits }, onEnd, this.timings);
     this.outlet.onBlocked = () => this.#startBlockTimer();
     const halfSent = new HalfSent();

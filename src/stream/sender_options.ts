@@ -86,7 +86,10 @@ export interface SenderOptions {
    * it. Default: pool, state and history as they are set, and for consumers 1 GiB, or the ring of one if that is more.
    */
   readonly memoryMaxBytes?: number;
-  /** Most native consumers at a time, 1 to 1024. Default 64. */
+  /**
+   * Most native consumers at a time, 1 to 1024. Default 64. Of the sender's 2,048 filters two are kept back for each of
+   * them and of `v9.slotsMax`, or one if these are more than 512.
+   */
   readonly consumersMax?: number;
   /** Other users that may connect, by uid. Default: only the sender's own. */
   readonly uids?: readonly number[];

@@ -9,7 +9,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Consumer, QlasterError } from "../../mod.ts";
 import { Status } from "../../src/native/abi.generated.ts";
-import { describeRefusal, KEYS_PER_FILTER_MAX } from "../../src/stream/filter_limits.ts";
+import { describeRefusal, KEYS_PER_CONSUMER_MAX } from "../../src/stream/filter_limits.ts";
 import { Place } from "./support/place.ts";
 import { accountUpdate, keyOf, patternBytes } from "./support/updates.ts";
 import { within } from "./support/watchdog.ts";
@@ -31,10 +31,19 @@ function numberedKey(number: number): Uint8Array {
 
 test("each limit has a text of its own, with its number and what to do", () => {
   const rows: [status: number, text: RegExp][] = [
-    [Status.filterKeysLimit, /^one filter may have 1000000 keys.*: spread them over several filters/],
+    [
+      Status.filterKeysLimit,
+      /^all filters of one consumer together may have 1000000 keys.*: remove what is not needed/,
+    ],
     [Status.keysLimit, /4000000 different accounts .* there are 5 and 7, .*: remove what is not needed/],
-    [Status.filtersLimit, /^the sender keeps 2048 filters.*: put more keys into fewer filters/],
-    [Status.setsLimit, /262144 different combinations of filters, 65536 .* 64 MiB .*: let filters share/],
+    [
+      Status.filtersLimit,
+      /^the sender keeps 2048 filters.*: put more keys into fewer filters.*\(option consumersMax\)$/,
+    ],
+    [
+      Status.setsLimit,
+      /262144 different combinations of filters, 65536 .* by the filters of one consumer, .* 64 MiB .*: let filters share/,
+    ],
     [Status.requestsLimit, /^256 requests for state .* 128 MiB .*: read until the snapshot-complete/],
     [Status.memoryLimit, /^the system has no more memory/],
     [Status.badArgument, /can't make sense of the filter/],
@@ -43,29 +52,42 @@ test("each limit has a text of its own, with its number and what to do", () => {
   for (const [status, text] of rows) assert.match(describeRefusal(status, { accountKeys: 5, ownerKeys: 7 }), text);
 });
 
-test("more keys than one filter may have, by subscribe() and by setFilter()", async () => {
+test("more keys than one consumer may have, in one filter and in several; another one has its own", async () => {
   await using place = new Place();
   // Thirty seconds is what the answer may take by default, and a million keys are much to ask for on a busy machine.
   const { sender, consumer } = await place.pair({ consumer: { requestTimeoutMs: 60_000 } });
-  const accounts = Array.from({ length: KEYS_PER_FILTER_MAX + 1 }, (_, i) => numberedKey(i));
-  const text = /one filter may have 1000000 keys, .*: spread them/;
+  const accounts = Array.from({ length: KEYS_PER_CONSUMER_MAX + 1 }, (_, i) => numberedKey(i));
+  const text = /all filters of one consumer together may have 1000000 keys, .*: remove what/;
   assert.match(await refusalOf(consumer.subscribe({ accounts })), text);
   assert.match(await refusalOf(consumer.setFilter("many", { accounts: { accounts } })), text);
-  assert.ok(sender.metrics.keys <= KEYS_PER_FILTER_MAX);
+  // Of the former, what the first messages brought is in force, so there is not much left for others.
+  assert.ok(sender.metrics.keys <= KEYS_PER_CONSUMER_MAX);
+  assert.ok(sender.metrics.keys > KEYS_PER_CONSUMER_MAX - 40_000);
   await within(consumer.setFilter("few", { accounts: { owners: [keyOf(1)] } }), "others go on");
+  const some = accounts.slice(0, 40_000);
+  assert.match(await refusalOf(consumer.setFilter("some", { accounts: { accounts: some } })), text);
+  const other = await place.consumer();
+  await within(other.subscribe({ accounts: some }), "another consumer's keys");
 });
 
 test("more filters than a sender keeps", async () => {
   await using place = new Place();
-  await place.sender();
+  await place.sender({ consumersMax: 40, v9: { slotsMax: 10 } });
   const fill = async (consumer: Consumer) => {
     const name = (i: number) => `f${i}`;
     for (let i = 0; i < 63; i++) await consumer.setFilter(name(i), { accounts: { owners: [keyOf(i)] } });
   };
-  for (let i = 0; i < 32; i++) await within(fill(await place.consumer()), "its filters");
-  const last = await place.consumer();
-  assert.match(await refusalOf(fill(last)), /the sender keeps 2048 filters, .*: put more keys/);
-  assert.equal(last.filterNames.length, 2048 - 32 * 63);
+  const text = /the sender keeps 2048 filters, .*: put more keys/;
+  for (let i = 0; i < 31; i++) await within(fill(await place.consumer()), "its filters");
+  const late = await place.consumer();
+  assert.match(await refusalOf(fill(late)), text);
+  // Two are kept back for each of the 50 that may be there.
+  assert.equal(late.filterNames.length, 2048 - 31 * 63 - 2 * (50 - 32));
+  for (let i = 32; i < 40; i++) {
+    const last = await place.consumer();
+    assert.match(await refusalOf(fill(last)), text);
+    assert.equal(last.filterNames.length, 2);
+  }
 });
 
 test("more requests for state than may wait", async () => {

@@ -16,6 +16,7 @@ export fn qlaster_fanout_create(options: ?*align(4) const layout.FanoutOptions) 
         .seed = @bitCast(given.seed),
         .keys_max = given.keys_max,
         .keys_per_consumer_max = given.keys_per_consumer_max,
+        .consumers_permitted = given.consumers_permitted,
         .pool_bytes = given.pool_bytes,
         .pool_threshold = given.pool_threshold,
         .tracked_max = given.tracked_max,

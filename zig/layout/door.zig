@@ -87,9 +87,9 @@ pub const Status = enum(i32) {
     handles_exhausted = status_base - 112,
     memory_limit = status_base - 113,
     consumers_limit = status_base - 114,
-    /// More filters than a sender keeps.
+    /// More filters than a sender keeps, or has left for one that has some.
     filters_limit = status_base - 120,
-    /// More keys than one filter may have.
+    /// More keys than one consumer may have in its filters.
     filter_keys_limit = status_base - 121,
     /// More different keys than a sender keeps.
     keys_limit = status_base - 122,

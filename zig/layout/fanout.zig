@@ -23,7 +23,10 @@ pub const FanoutOptions = extern struct {
     /// Random and secret: keys are chosen by others.
     seed: [16]u8,
     keys_max: u32,
+    /// In all filters of a consumer together, of both kinds.
     keys_per_consumer_max: u32,
+    /// Consumers that may be there at a time: for each of them filters are kept back. 0: none are.
+    consumers_permitted: u32,
     pool_bytes: u32,
     pool_threshold: u32,
     /// Accounts that are remembered for `onlyChanged`, for leaving filters, and for the order of versions.

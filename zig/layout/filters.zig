@@ -52,7 +52,7 @@ pub const filter_flag_versions: u32 = 1 << 2;
 pub const filters_per_consumer_max = 64;
 /// Filters of a sender.
 pub const filters_max = 2048;
-/// Sets of filters that keys of a sender have; those that one filter made; bytes of their members.
+/// Sets of filters that keys of a sender have; those that the filters of one consumer made; bytes of their members.
 pub const filter_sets_max = 1 << 18;
 pub const filter_sets_made_max = 1 << 16;
 pub const filter_set_bytes_max = 64 << 20;
