@@ -304,7 +304,7 @@ export interface SenderCounts {
   readonly conflated: number;
   /** All of them by reason, those of consumers that have gone included. */
   readonly losses: LossCounts;
-  /** Updates that changed nothing, and that filters with `onlyChanged` did not get: once for each such filter. */
+  /** Published updates that changed nothing, and that filters with `onlyChanged` did not get: once for each such filter. */
   readonly unchanged: number;
   /** Updates that were older than what had been published of their account, as far as a consumer wants that. */
   readonly olderVersions: number;

@@ -80,7 +80,8 @@ pub const Filter = struct {
     transactions_place: u16 = none,
     /// A filter of transactions that the index has keys of: one of those must be the transaction's.
     is_keyed: bool = false,
-    /// The update that it was tried for last.
+    /// Of transactions by key: the update that it was tried for last. Of accounts: the last one that it matches and was not
+    /// sent, since it changes nothing.
     stamp: u64 = 0,
     /// Requests for its state that are not answered.
     snapshots: u16 = 0,
@@ -244,6 +245,8 @@ pub const Update = struct {
     /// Whether the write changed anything, and the digest of what it wrote, once somebody has asked.
     changed: ?bool = null,
     digest: ?u64 = null,
+    /// Filters that match it and do not get it, since it changes nothing.
+    unchanged: u16 = 0,
     /// What is remembered of the account, if it was compared with that; and what came of it.
     record: ?*tracker_file.Record = null,
     /// Its key's, for the tracker, once that was asked.

@@ -13,6 +13,8 @@ const Consumer = engine_file.Consumer;
 const Filter = engine_file.Filter;
 const Update = engine_file.Update;
 const Slices = engine_file.Slices;
+const Program = filter_program.Program;
+const Verdict = filter_program.Verdict;
 const none = engine_file.none;
 const look_ahead = engine_file.look_ahead;
 const FrameHeader = layout.FrameHeader;
@@ -101,20 +103,26 @@ inline fn tryAccount(engine: *Engine, update: *Update, id: u16) void {
         if (filter.is_tracked) records.remember(engine, update, id, filter);
         return touch(engine, filter, &.{});
     };
-    const slices = evaluate(engine, update, filter, program) orelse return;
+    const verdict = evaluate(engine, update, filter, program);
+    if (verdict.outcome == .no) return;
+    // Changed or not: what matches has not left.
     if (filter.is_tracked) records.remember(engine, update, id, filter);
-    touch(engine, filter, slices);
+    if (verdict.matched()) touch(engine, filter, verdict.slices) else leaveOut(engine, update, filter);
 }
 
-/// Null: it does not match.
-fn evaluate(engine: *Engine, update: *Update, filter: *const Filter, program: *const filter_program.Program) ?Slices {
-    if (program.kind != .accounts) return null;
-    var reference = filter_program.AccountUpdateRef.init(update.head, update.tail) catch return null;
+fn evaluate(engine: *Engine, update: *Update, filter: *const Filter, program: *const Program) Verdict {
+    if (program.kind != .accounts) return .{ .outcome = .no };
+    var reference = filter_program.AccountUpdateRef.init(update.head, update.tail) catch return .{ .outcome = .no };
     // While its state is on its way, what is published does not come as state: so it comes, changed or not.
     if (program.only_changed and filter.snapshots == 0) reference.changed = records.isChanged(engine, update);
-    const verdict = filter_program.evaluateAccount(program, &reference);
-    if (verdict.outcome == .unchanged) engine.counts.unchanged += 1;
-    return if (verdict.matched()) verdict.slices else null;
+    return filter_program.evaluateAccount(program, &reference);
+}
+
+/// It matches, but changes nothing, and the filter asks for changes only. It counts once it is published (publishing.zig).
+fn leaveOut(engine: *Engine, update: *Update, filter: *Filter) void {
+    filter.stamp = engine.stamp;
+    // From the history it comes all the same.
+    if (!engine.consumers[filter.consumer].isBehind()) update.unchanged += 1;
 }
 
 pub fn startMatch(engine: *Engine) void {

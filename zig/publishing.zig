@@ -264,6 +264,7 @@ fn takePlace(engine: *Engine, update: *Update) void {
     switch (update.kind) {
         .account => {
             engine.counts.accounts += 1;
+            engine.counts.unchanged += update.unchanged;
             engine.slots.of(update.slot).accounts += 1;
         },
         .transaction => {

@@ -208,8 +208,8 @@ fn findLeaver(engine: *Engine, update: *Update, ref: FilterRef) void {
     const bit = @as(u64, 1) << filter.bit;
     const consumer = &engine.consumers[filter.consumer];
     if (consumer.stamp == engine.stamp and consumer.mask & bit != 0) return;
-    // A filter may match and not be sent to, since nothing has changed.
-    for (update.refs[0..update.ref_count]) |other| if (other.id == ref.id) return;
+    // It matches, and is not sent to, since nothing has changed. (More may match than the update's refs hold.)
+    if (filter.stamp == engine.stamp) return;
     for (update.leavers[0..update.leaver_count]) |*leaver| {
         if (leaver.consumer != filter.consumer) continue;
         leaver.mask |= bit;

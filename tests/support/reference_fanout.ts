@@ -381,9 +381,9 @@ export class ReferenceFanout {
       if (record?.isKnown !== true || update.kind !== "account") return undefined;
       return !hasSameContent(record.update, update);
     };
-    // Who wants it.
+    // Who wants it, and which filters match it but for its being no change: they get nothing, and it does not leave them.
     const wanted = new Map<Consumer, Filter[]>();
-    let unchanged = 0;
+    const unchanged: Filter[] = [];
     for (const consumer of this.consumers.values()) {
       if (!consumer.isLive) continue;
       if (update.kind === "slot") {
@@ -396,14 +396,13 @@ export class ReferenceFanout {
       }
       for (const filter of consumer.filters.values()) {
         const outcome = filter.outcome(update, isChanged);
-        if (outcome === "unchanged") unchanged += 1;
+        if (outcome === "unchanged") unchanged.push(filter);
         if (outcome !== "yes") continue;
         wanted.set(consumer, [...wanted.get(consumer) ?? [], filter]);
       }
     }
-    this.counts.unchanged += unchanged;
     // Whom it has left.
-    const matched = [...wanted.values()].flat();
+    const matched = [...[...wanted.values()].flat(), ...unchanged];
     const left = new Map<Consumer, Filter[]>();
     const isGuarded = this.options.guard !== "off" && wanted.size > 0;
     const isCompared = this.options.isTracking && update.kind === "account" && (isGuarded || this.#isLooking());
@@ -435,6 +434,7 @@ export class ReferenceFanout {
     }
     // Its place in the order.
     if (isStale) this.counts.stale += 1;
+    this.counts.unchanged += unchanged.length;
     this.sequence += 1;
     if (update.kind === "slot") this.counts.slots += 1;
     else {

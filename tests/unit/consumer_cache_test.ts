@@ -191,6 +191,24 @@ test("an account leaves with the write by which no filter matches it", async () 
   assert.deepEqual(gone, ["left"]);
 });
 
+test("onlyChanged: an account stays by writes that change nothing, and goes with the one by which it leaves", async () => {
+  await using place = new Place();
+  const { sender, consumer } = await opened(place);
+  await consumer.setFilter("changes", { accounts: { owners: [OWNER], onlyChanged: true }, state: true });
+  await ready(consumer);
+  const read = () => void consumer.poll(() => {}, 100);
+  for (const slot of [1n, 2n, 3n]) {
+    sender.publishAccount(account(3, { lamports: 7n, slot }));
+    read();
+    assert.deepEqual(known(consumer), [3]);
+    assert.ok(consumer.accounts.trust.isComplete);
+  }
+  sender.publishAccount(account(3, { lamports: 7n, slot: 4n, owner: keyOf(9) }));
+  read();
+  assert.deepEqual(known(consumer), []);
+  assert.ok(consumer.accounts.trust.isComplete);
+});
+
 test("what a dead bank wrote is taken back", async () => {
   await using place = new Place();
   const { sender, consumer } = await opened(place);

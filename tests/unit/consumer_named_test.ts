@@ -110,6 +110,33 @@ test("dataSlice: only the slices travel, and the view says so", async () => {
   assert.deepEqual(seen, [[true, true, 165, slices], [false, false, 165, [...data]]]);
 });
 
+test("onlyChanged: what changes nothing does not come, is counted, and takes no account out of a filter", async () => {
+  await using place = new Place();
+  const { sender, consumer } = await place.pair();
+  await consumer.setFilter("all", { accounts: { owners: [keyOf(2)] } });
+  await consumer.setFilter("changes", { accounts: { owners: [keyOf(2)], onlyChanged: true } });
+  await consumer.setFilter("key", { accounts: { accounts: [keyOf(1)], onlyChanged: true } });
+  const write = (fields: Parameters<typeof accountUpdate>[0] = {}) =>
+    accountUpdate({ data: patternBytes(10, 1), ...fields });
+  const updates = [{}, {}, {}, { lamports: 6n }, { lamports: 6n }, { lamports: 6n, owner: keyOf(3) }].map(write);
+  sender.publishAccount(updates[0]!);
+  sender.publishBatch(updates.slice(1));
+  // Nothing but the owner was changed, and back again.
+  for (const owner of [3, 2, 2]) sender.publishAccount(write({ lamports: 6n, owner: keyOf(owner) }));
+  assert.deepEqual(read(consumer, names), [
+    ["account", "all", "changes", "key"],
+    ["account", "all"],
+    ["account", "all"],
+    ["account", "all", "changes", "key"],
+    ["account", "all"],
+    ["account", "key"],
+    ["left", "all", "changes"],
+    ["account", "all", "changes", "key"],
+    ["account", "all"],
+  ]);
+  assert.equal(sender.metrics.unchanged, 3 * 2 + 1 + 2);
+});
+
 test("filters of transactions and of slots", async () => {
   await using place = new Place();
   const { sender, consumer } = await place.pair();

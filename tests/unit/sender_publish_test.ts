@@ -363,6 +363,28 @@ test("publishBatch() with a consumer that blocks says how many went out, whateve
   assert.ok(outcomes.congested >= 5 && outcomes.faulty >= 5, JSON.stringify(outcomes));
 });
 
+test("unchanged counts what was published, not what a consumer that blocks has kept from it", async () => {
+  await using place = new Place();
+  const options = { ringCapacityBytes: 65_536, policies: ["block" as const, "drop-newest" as const], poolBytes: 0 };
+  const { sender, consumer } = await place.pair({ sender: options, consumer: { policy: "block" } });
+  await consumer.subscribe({ accounts: [keyOf(1)] });
+  const changes = await place.consumer({ policy: "drop-newest" });
+  await changes.setFilter("changes", { accounts: { accounts: [keyOf(1)], onlyChanged: true } });
+  let published = 0;
+  while (sender.publishAccount(accountUpdate()) >= 0) published++;
+  assert.equal(sender.metrics.unchanged, published - 1);
+  for (let i = 0; i < 5; i++) {
+    assert.equal(sender.publishAccount(accountUpdate()), -1);
+    assert.throws(() => sender.publishBatch([accountUpdate(), accountUpdate()]), { code: "SENDER_CONGESTED" });
+  }
+  assert.equal(sender.metrics.unchanged, published - 1);
+  assert.equal(read(consumer).length, published);
+  await within(sender.drained(), "room");
+  assert.equal(sender.publishAccount(accountUpdate()), 1);
+  assert.equal(sender.metrics.unchanged, published);
+  assert.deepEqual(read(changes).map(({ kind }) => kind), ["account"]);
+});
+
 test("timings see each update of a batch by itself", async () => {
   await using place = new Place();
   const { sender, consumer } = await place.pair({ sender: { timings: true } });

@@ -47,6 +47,130 @@ test "onlyChanged: a write that changes nothing is counted and not sent" {
     try testing.expectEqual(1, scene.engine.counts.unchanged);
 }
 
+fn expectFrames(scene: *Scene, reader: *Scene.Reader, kinds: []const layout.FrameKind, masks: []const u64) !void {
+    for (kinds, masks) |kind, mask| {
+        const seen = (try scene.read(reader)) orelse return error.NotSent;
+        try testing.expectEqual(kind, seen.kind);
+        try testing.expectEqual(mask, seen.mask);
+        try testing.expectEqual(0, seen.lost);
+    }
+    try testing.expectEqual(null, try scene.read(reader));
+}
+
+test "onlyChanged: an account does not leave by writes that change nothing; once it leaves, that is said once" {
+    for ([_][]const Key{ &.{}, &.{key(1)} }) |accounts| {
+        var scene: Scene = try .init();
+        defer scene.deinit();
+        const reader = try scene.connect(.disconnect);
+        const owners: []const Key = if (accounts.len == 0) &.{key(100)} else &.{};
+        try setFilter(&scene, reader, 3, accounts, owners, &program(.accounts, .changed, 0, ""));
+        for ([_][]const u8{ "a", "a", "a", "b", "b" }, 1..) |data, slot| _ = scene.account(1, 100, slot, data);
+        try testing.expectEqual(3, scene.engine.counts.unchanged);
+        // By its key it can't leave: another owner is a change like others.
+        _ = scene.account(1, 200, 6, "b");
+        _ = scene.account(1, 200, 7, "b");
+        const last: layout.FrameKind = if (accounts.len == 0) .left else .account;
+        try expectFrames(&scene, reader, &.{ .account, .account, last }, &.{ 8, 8, 8 });
+        try testing.expectEqual(@as(u64, if (accounts.len == 0) 3 else 4), scene.engine.counts.unchanged);
+    }
+}
+
+test "onlyChanged: who leaves by what is no change of the account has left" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    // Of writes that are not of the source's start; and changes only.
+    const one = program(.accounts, .startup, 0, "");
+    var both: [one.len + 8]u8 = undefined;
+    @memcpy(both[0..one.len], &one);
+    @memcpy(both[one.len..], program(.accounts, .changed, 0, "")[8..]);
+    std.mem.writeInt(u16, both[2..4], 2, .little);
+    std.mem.writeInt(u32, both[4..8], both.len, .little);
+    try setFilter(&scene, reader, 1, &.{key(1)}, &.{}, &both);
+    var head = std.mem.zeroes(scenes.Account);
+    head.header.kind = @backingInt(layout.FrameKind.account);
+    head.body.pubkey = key(1);
+    const expected = [_]?layout.FrameKind{ .account, null, .left, null, null };
+    for ([_]bool{ false, false, true, true, false }, expected) |is_startup, kind| {
+        head.header.flags = if (is_startup) layout.frame_flag_startup else 0;
+        _ = scene.engine.publish(std.mem.asBytes(&head), "", false);
+        const seen = try scene.read(reader);
+        try testing.expectEqual(kind, if (seen) |frame| frame.kind else null);
+    }
+    try testing.expectEqual(2, scene.engine.counts.unchanged);
+}
+
+test "onlyChanged beside a filter that takes all: each is told what concerns it, of both when both are left" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    const other = try scene.connect(.disconnect);
+    try testing.expectEqual(0, scene.edit(reader, .add, 0, &.{}, &.{key(100)}));
+    try setFilter(&scene, reader, 1, &.{}, &.{key(100)}, &program(.accounts, .changed, 0, ""));
+    try setFilter(&scene, other, 2, &.{}, &.{key(100)}, &program(.accounts, .changed, 0, ""));
+    try testing.expectEqual(2, scene.account(1, 100, 1, "a"));
+    try testing.expectEqual(1, scene.account(1, 100, 2, "a"));
+    try testing.expectEqual(2, scene.engine.counts.unchanged);
+    try testing.expectEqual(0, scene.account(1, 200, 3, "a"));
+    try expectFrames(&scene, reader, &.{ .account, .account, .left }, &.{ 3, 1, 3 });
+    try expectFrames(&scene, other, &.{ .account, .left }, &.{ 4, 4 });
+}
+
+test "onlyChanged: of more filters than are remembered of an account, none that still matches is said to have been left" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.disconnect);
+    const second = try scene.connect(.disconnect);
+    // Remembered first, since nobody else matches; tried last, since it has no key.
+    try setFilter(&scene, reader, 60, &.{}, &.{}, &program(.accounts, .changed, 0, ""));
+    try testing.expectEqual(1, scene.account(1, 200, 1, "a"));
+    for (0..9) |bit| try testing.expectEqual(0, scene.edit(second, .add, @intCast(bit), &.{}, &.{key(200)}));
+    try testing.expectEqual(1, scene.account(1, 200, 2, "a"));
+    try testing.expectEqual(1, scene.account(1, 200, 3, "a"));
+    try expectFrames(&scene, reader, &.{.account}, &.{1 << 60});
+    try expectFrames(&scene, second, &.{ .account, .account }, &.{ 0x1ff, 0x1ff });
+}
+
+test "onlyChanged: what is not published is not counted: it has no room, or it is older than what is known" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const slow = try scene.connect(.block);
+    const reader = try scene.connect(.drop_newest);
+    try scene.subscribe(slow, &.{key(1)}, &.{});
+    try setFilter(&scene, reader, 1, &.{key(1)}, &.{}, &program(.accounts, .changed, 0, ""));
+    const data: [1000]u8 = @splat(1);
+    var published: u64 = 0;
+    while (scene.account(1, 1, 2, &data) > 0) published += 1;
+    try testing.expectEqual(published - 1, scene.engine.counts.unchanged);
+    for (0..10) |_| try testing.expectEqual(@backingInt(layout.Status.would_block), scene.account(1, 1, 2, &data));
+    try testing.expectEqual(published - 1, scene.engine.counts.unchanged);
+    _ = try scene.read(slow);
+    try testing.expectEqual(1, scene.account(1, 1, 2, &data));
+    try testing.expectEqual(published, scene.engine.counts.unchanged);
+    try testing.expectEqual(0, scene.account(1, 1, 1, &data));
+    try testing.expectEqual(published, scene.engine.counts.unchanged);
+    try testing.expectEqual(1, scene.engine.counts.stale);
+}
+
+test "onlyChanged: who catches up gets all of it, which nobody counts as left out" {
+    var scene: Scene = try .initWithHistory(4 << 20, 1 << 20);
+    defer scene.deinit();
+    const first = try scene.connect(.disconnect);
+    try setFilter(&scene, first, 1, &.{}, &.{key(100)}, &program(.accounts, .changed, 0, ""));
+    _ = scene.account(1, 100, 1, "a");
+    const late = try scene.resumeWith(.disconnect, .disconnect, 0, 0);
+    try setFilter(&scene, late, 2, &.{}, &.{key(100)}, &program(.accounts, .changed, 0, ""));
+    _ = scene.account(1, 100, 2, "a");
+    try testing.expectEqual(1, scene.engine.counts.unchanged);
+    try testing.expectEqual(0, scene.engine.startHeld(late.id));
+    scene.pumpAll();
+    _ = scene.account(1, 100, 3, "a");
+    try testing.expectEqual(3, scene.engine.counts.unchanged);
+    _ = scene.account(1, 200, 4, "a");
+    try expectFrames(&scene, first, &.{ .account, .left }, &.{ 2, 2 });
+    try expectFrames(&scene, late, &.{ .account, .account, .resumed, .left }, &.{ 4, 4, std.math.maxInt(u64), 4 });
+}
+
 test "slices: only they travel, the frame says so; filters that differ get the whole" {
     var scene: Scene = try .init();
     defer scene.deinit();

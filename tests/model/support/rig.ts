@@ -759,7 +759,7 @@ export class Rig implements Disposable {
     }
   }
 
-  /** Figures that a hostile consumer makes uncertain, or that count each attempt. */
+  /** Figures that a hostile consumer makes uncertain. */
   compareTotals(): void {
     ok(native.fanoutInfo(this.#fanout, infoBytes), "fanoutInfo");
     const read = (at: number) => infoView.getFloat64(at, true);
