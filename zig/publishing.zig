@@ -260,7 +260,12 @@ pub fn takeOrder(engine: *Engine, update: *Update) void {
 /// It takes its place in the order.
 fn takePlace(engine: *Engine, update: *Update) void {
     engine.newest_slot = @max(engine.newest_slot, update.slot);
+    countPublished(engine, update);
     takeOrder(engine, update);
+}
+
+/// Before it goes into the history: who gets a slot frame from there is told the same.
+fn countPublished(engine: *Engine, update: *Update) void {
     switch (update.kind) {
         .account => {
             engine.counts.accounts += 1;

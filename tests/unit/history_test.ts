@@ -91,9 +91,12 @@ test("what it missed comes by its filters: slices, slots, several at once", asyn
   publish(sender, 2, 100n);
   sender.publishSlot(slotUpdate({ slot: 100n, status: "processed" }));
   sender.publishSlot(slotUpdate({ slot: 100n, status: "finalized" }));
+  publish(sender, 2, 100n); // behind the slot frames, which were published by then
   const lengths: number[] = [];
+  const counts: number[] = [];
   const seen = await readTo(consumer, (update) => {
     if (update.kind === "account") lengths.push(update.dataLength);
+    if (update.kind === "slot") counts.push(update.accountsPublished, update.accountsLost);
     return update.kind === "slot";
   });
   assert.deepEqual(
@@ -105,6 +108,7 @@ test("what it missed comes by its filters: slices, slots, several at once", asyn
     ],
   );
   assert.deepEqual(lengths, [...Array.from({ length: 40 }, () => 3000), 2]);
+  assert.deepEqual(counts, [1, 0], "what the slot frame said to others");
   assert.equal(resumed().length, 1);
 });
 

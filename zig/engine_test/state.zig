@@ -12,6 +12,21 @@ const Slot = scenes.Slot;
 const capacity = scenes.capacity;
 const reserved = scenes.reserved;
 
+test "catching up: a slot frame says how much was published before it, as it did to those who were there" {
+    var scene: Scene = try .initWithHistory(4 << 20, 1 << 20);
+    defer scene.deinit();
+    for (0..3) |_| _ = scene.account(1, 7, 8, "a");
+    _ = scene.slotFrame(8, 0);
+    _ = scene.account(1, 7, 8, "a");
+    const reader = try scene.resumeWith(.disconnect, .disconnect, 0, 0);
+    try scene.subscribe(reader, &.{key(1)}, &.{});
+    try testing.expectEqual(0, scene.engine.startHeld(reader.id));
+    scene.pumpAll();
+    for (1..4) |sequence| try scene.expectSequence(reader, sequence);
+    const slot = (try scene.read(reader)).?;
+    try testing.expectEqual(.{ 3, 0 }, .{ slot.accounts_published, slot.accounts_lost });
+}
+
 test "catching up: a filter that is set anew between an update and word of what it left gets what that update wrote as state" {
     var found = false;
     // Whatever room is left when the update comes: somewhere there is enough for it, and not for the word behind it.
