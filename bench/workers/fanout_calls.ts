@@ -1,6 +1,7 @@
 /**
  * The sender alone of fanout.ts, from objects: encodes each update and hands it to the native fan-out. Both ends of all
  * rings are in this process; between two pieces that count the rings are emptied, and nothing of the payloads is read.
+ * Versions are compared as a sender does by default.
  * May touch: the native library, directly.
  *
  * @module
@@ -28,6 +29,9 @@ const BATCH = 64;
 const PIECES = 256;
 const WARM_UP_RUNS = 5;
 const RECORDS = 256;
+/** As by default: accounts that are remembered; older versions after newer ones are counted. */
+const TRACKED = 262_144;
+const GUARD = 1;
 
 const { bytes, consumers: count, ringBytes, runs } = taskFromArguments<FanoutCallsTask>();
 const native = await load();
@@ -37,6 +41,8 @@ crypto.getRandomValues(options.subarray(0, 16));
 optionsView.setUint32(FanoutOptions.keysMax, 1_000_000, true);
 optionsView.setUint32(FanoutOptions.keysPerConsumerMax, 1_000_000, true);
 optionsView.setUint32(FanoutOptions.poolThreshold, 0xffff_ffff, true);
+optionsView.setUint32(FanoutOptions.trackedMax, TRACKED, true);
+optionsView.setUint32(FanoutOptions.guard, GUARD, true);
 const fanout = checked(native.fanoutCreate(options));
 const consumers = Array.from({ length: count }, connect);
 

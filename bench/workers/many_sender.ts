@@ -39,7 +39,6 @@ const none = Promise.withResolvers<void>();
 const sender = await setupSender({
   path: task.path,
   ringCapacityBytes: RING_BYTES,
-  olderVersions: "publish",
   onSubscription: () => void (++subscribed === task.consumers && all.resolve()),
   onConsumer: ({ type }) => void (type === "disconnected" && ++gone === task.consumers && none.resolve()),
 });

@@ -54,7 +54,6 @@ async function createStage(number: number): Promise<Stage> {
     path: scenePath(task, number),
     ringCapacityBytes: task.ringBytes,
     consumersMax: scene.consumers,
-    olderVersions: "publish",
   });
   const keys = scene.keys === 0 ? scene.consumers : scene.keys;
   const subscribed = () => sender.consumers().reduce((sum, { accounts }) => sum + accounts, 0);

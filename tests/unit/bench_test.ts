@@ -86,6 +86,18 @@ test("recordFromPercentiles() leaves out percentiles that too few samples stand 
   assert.equal(many.conditions.runs, 5);
 });
 
+test("rowsFromGoals() takes what is to be flat for missed on either side", () => {
+  const name = (size: string) => `fanout ${size} in the pool, each further of 10 consumers`;
+  const ratios = [["7.3 KB", 0.8], ["90 KB", 1.2], ["1.7 MB", 1.21], ["10 MiB", -7.22]] as const;
+  const rows = rowsFromGoals(ratios.map(([size, ratio]) => ({ ...recordFromRuns(name(size), "ns", [1]), ratio })));
+  assert.deepEqual(rows.map(([, , ...rest]) => rest), [
+    ["0.8 … 1.2", "0.800", "met"],
+    ["0.8 … 1.2", "1.20", "met"],
+    ["0.8 … 1.2", "1.21", "missed"],
+    ["0.8 … 1.2", "-7.22", "missed"],
+  ]);
+});
+
 test("rowsFromGoals() has bounds for the original's ring: by size for one side, by the crate's side for mixed pairs", () => {
   const figure = (name: string, ratio?: number) => ({
     ...recordFromRuns(name, "ns", [1]),
