@@ -14,6 +14,7 @@ import { QlasterError } from "../errors.ts";
 import type { Edit } from "../stream/session.ts";
 import type { AccountPlace, AccountView, FilterLists, UpdateView } from "../stream/view.ts";
 import type { Address, AddressLike, SubscriptionAck } from "../types.ts";
+import { asksForChanges } from "../wire/filters.ts";
 import { AccountStore, type Entry, type RemovalReason } from "./account_store.ts";
 import { Completeness, type Distrust } from "./completeness.ts";
 
@@ -88,6 +89,8 @@ export class AccountCache {
   readonly #effects: Effect[] = [];
   /** Edits that added keys to a filter, asked for so far; by bit. */
   readonly #additions = new Map<number, number>();
+  /** The edit of each filter that says what it is, or that it is no more: the one that was asked for last. */
+  readonly #definitions = new Map<number, Edit>();
   readonly #place = {} as AccountPlace;
   #isTainted = false;
   /** Promises that wait: told of the end. */
@@ -446,8 +449,18 @@ export class AccountCache {
     // What names all that its filter matches leaves nothing open.
     if (isOfAccounts && asked?.isWhole !== true) this.#additions.set(bit, this.#additionsTo(bit) + 1);
     const additions = this.#additionsTo(bit);
+    const isDefinition = op === "replace" || op === "drop";
+    const isOfChanges = op === "replace" && isOfAccounts && asksForChanges(edit.program);
+    if (isDefinition) this.#definitions.set(bit, edit);
+    // Where it takes effect is known late: until then it may be either.
+    if (isOfChanges) this.#store.setChangesOnly(bit, true);
     answer.then((ack) => {
       const { generation, sequence } = ack;
+      if (isDefinition && !isOfChanges) {
+        this.#at(generation, sequence, () => {
+          if (this.#definitions.get(bit) === edit) this.#store.setChangesOnly(bit, false);
+        });
+      }
       if (op === "replace") {
         // Nothing will match one without keys: that needs no snapshot, which a loss would have it wait for in vain.
         const isEmpty = edit.isKeyed && edit.accounts.length + edit.owners.length === 0;

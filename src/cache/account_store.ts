@@ -50,7 +50,7 @@ export type RemovalReason =
   /** There is no room for it. */
   | "full";
 
-/** That it has come as state for the sake of some filters, when so many edits were in force. */
+/** That it was said to match some filters when so many edits were in force. */
 interface StateOf {
   low: number;
   high: number;
@@ -75,7 +75,10 @@ export interface Entry {
   epoch: number;
   /** How many edits of filters were in force when it was written. */
   generation: number;
-  /** Filters for whose sake it has come as state since, and how many edits were in force then; and those of before that. */
+  /**
+   * Filters for whose sake it has come as state since, and how many edits were in force then; and those of before that, and
+   * of which no later write says whether they match.
+   */
   stateLow: number;
   stateHigh: number;
   stateGeneration: number;
@@ -117,6 +120,9 @@ export class AccountStore {
   readonly #record = new Uint32Array(PollRecord.size / 4);
   #epoch = 0;
   #version = 0;
+  /** Filters that take changes only. */
+  #changesLow = 0;
+  #changesHigh = 0;
   /** The memory of the frames at hand, by words. */
   #source: Uint8Array | undefined;
   #sourceWords: Uint32Array = new Uint32Array(0);
@@ -154,25 +160,56 @@ export class AccountStore {
       if (isState) {
         own[mask] = own[mask]! | words[from + MASK]!;
         own[mask + 1] = own[mask + 1]! | words[from + MASK + 1]!;
-        this.#confirm(entry, true, words[from + MASK]!, words[from + MASK + 1]!);
+        this.#confirmState(entry, words[from + MASK]!, words[from + MASK + 1]!);
       }
       return undefined;
     }
-    // A write says of all filters whether they match; state is sent for the sake of one.
-    return isState
-      ? this.#put(entry, view, words, from, own[mask]!, own[mask + 1]!)
-      : this.#put(entry, view, words, from, 0, 0);
+    // State is sent for the sake of one filter. A write says of all whether they match, but of those that take changes only:
+    // it may be none, and what leaves them is said.
+    if (isState) return this.#put(entry, view, words, from, own[mask]!, own[mask + 1]!);
+    const low = own[mask]! & this.#changesLow & ~words[from + MASK]!;
+    const high = own[mask + 1]! & this.#changesHigh & ~words[from + MASK + 1]!;
+    return this.#put(entry, view, words, from, low, high);
   }
 
-  #confirm(entry: Entry, isState: boolean, low: number, high: number): void {
+  /** A filter takes changes only, or may; or it does not. */
+  setChangesOnly(bit: number, isSo: boolean): void {
+    const [low, high] = maskOf(bit);
+    this.#changesLow = isSo ? this.#changesLow | low : this.#changesLow & ~low;
+    this.#changesHigh = isSo ? this.#changesHigh | high : this.#changesHigh & ~high;
+  }
+
+  /** A write has said of all filters whether they match, but for these, of which holds what was said before. */
+  #confirmAll(entry: Entry, low: number, high: number): void {
+    entry.states = (low | high) === 0 ? undefined : this.#saidBefore(entry, low, high);
+    entry.generation = this.generation;
+    entry.stateLow = entry.stateHigh = 0;
+  }
+
+  /** When it was said of these filters that they match, where that is not now. */
+  #saidBefore(entry: Entry, low: number, high: number): StateOf[] | undefined {
+    const { states, stateLow, stateHigh } = entry;
+    // As a rule no filter is edited, and no state comes.
+    if (states === undefined && (stateLow | stateHigh) === 0 && entry.generation === this.generation) return undefined;
+    const said = [...states ?? [], { low: stateLow, high: stateHigh, generation: entry.stateGeneration }]
+      .map((one) => ({ ...one, low: one.low & low, high: one.high & high }));
+    const rest = { low, high, generation: entry.generation };
+    for (const one of said) {
+      rest.low &= ~one.low;
+      rest.high &= ~one.high;
+    }
+    const before = [...said, rest].filter((one) => (one.low | one.high) !== 0 && one.generation !== this.generation);
+    return before.length === 0 ? undefined : before;
+  }
+
+  #confirm(entry: Entry, low: number, high: number): void {
     entry.doubtLow &= ~low;
     entry.doubtHigh &= ~high;
-    if (!isState) {
-      entry.generation = this.generation;
-      entry.stateLow = entry.stateHigh = 0;
-      entry.states = undefined;
-      return;
-    }
+  }
+
+  /** It has come as state, for the sake of these filters. */
+  #confirmState(entry: Entry, low: number, high: number): void {
+    this.#confirm(entry, low, high);
     if (entry.stateGeneration !== this.generation) {
       if ((entry.stateLow | entry.stateHigh) !== 0) {
         const before = { low: entry.stateLow, high: entry.stateHigh, generation: entry.stateGeneration };
@@ -231,8 +268,11 @@ export class AccountStore {
       chunk.bytes.set(view.memory.bytes.subarray(view.signatureAt, view.signatureAt + SIGNATURE_SIZE), at + FIXED);
     }
     this.#copyData(view, words, chunk, at + FIXED + signatureBytes);
-    const isState = (view.flags & FRAME_FLAG_STATE) !== 0;
-    this.#confirm(entry, isState, into[to + MASK]!, into[to + MASK + 1]!);
+    if ((view.flags & FRAME_FLAG_STATE) !== 0) this.#confirmState(entry, into[to + MASK]!, into[to + MASK + 1]!);
+    else {
+      this.#confirm(entry, into[to + MASK]!, into[to + MASK + 1]!);
+      this.#confirmAll(entry, low, high);
+    }
     into[to + MASK] = into[to + MASK]! | low;
     into[to + MASK + 1] = into[to + MASK + 1]! | high;
     return entry;

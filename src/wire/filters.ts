@@ -367,6 +367,17 @@ function encodeSlots(filter: SlotFilter, at: string): Omit<EncodedFilter, "state
   };
 }
 
+/** Whether a program leaves out what changes nothing (`onlyChanged`). */
+export function asksForChanges(program: ReadonlyUint8Array): boolean {
+  const { byteOffset, length } = program;
+  const view = new DataView(program.buffer as ArrayBuffer, byteOffset, length);
+  for (let at = FilterProgram.size; at + FilterCondition.size <= length;) {
+    if (view.getUint16(at + FilterCondition.opcode, true) === FilterOpcode.changed) return true;
+    at += FilterCondition.size + view.getUint32(at + FilterCondition.length, true);
+  }
+  return false;
+}
+
 /** Conditions one after the other; the caller keeps to the order of their opcodes. */
 class ProgramWriter {
   readonly #kind: number;

@@ -34,6 +34,7 @@ const MUST_HAPPEN = [
   "resumed: complete",
   "hand-overs",
   "lost: handed-over",
+  "accounts of which changes are wanted",
 ];
 
 /** Of all parts together. */

@@ -449,6 +449,35 @@ test("a filter that is set anew drops what it does not match, and nothing that a
   }
 });
 
+test("a write that a filter of changes leaves out says nothing of that filter, until it is set anew", async () => {
+  for (const isEarly of [true, false]) {
+    const rig = new Rig();
+    await rig.replace(1, { accounts: { owners: [keyOf(2)], onlyChanged: true } }).answer();
+    await rig.edit({ owners: [keyOf(2)] }).answer();
+    rig.filterGeneration = 2;
+    for (const key of [1, 2, 3]) rig.account(key, { mask: 3n });
+    rig.complete(1, 1);
+    rig.complete(0, 2);
+    for (const key of [1, 2, 3]) rig.account(key, { mask: 1n, slot: 2n });
+    rig.cache.take(rig.memory.left(keyOf(1), { mask: 2n }));
+    assert.deepEqual([1, 2].map((key) => rig.cache.peek(keyOf(key))!.filterMask), [1n, 3n]);
+    // It takes other keys, and all writes: what it does not name, it does not match, whatever was written meanwhile.
+    const anew = rig.replace(1, { accounts: { accounts: [keyOf(3)] } });
+    if (isEarly) await anew.answer();
+    rig.filterGeneration = anew.generation;
+    rig.account(2, { mask: 1n, slot: 3n });
+    rig.account(3, { mask: 2n, isState: true });
+    if (!isEarly) await anew.answer();
+    rig.complete(1, anew.generation);
+    assert.deepEqual([1, 2, 3].map((key) => rig.cache.peek(keyOf(key))!.filterMask), [1n, 1n, 3n]);
+    rig.account(3, { mask: 1n, slot: 4n });
+    const drop = rig.edit({ op: "drop" });
+    rig.filterGeneration = drop.generation;
+    await drop.answer();
+    assert.deepEqual(rig.keys, []);
+  }
+});
+
 test("what the sender forgot, what its source missed, and what found no room are said", async () => {
   const rig = new Rig(64 * 1024);
   await rig.edit({ owners: [keyOf(2)] }).answer();

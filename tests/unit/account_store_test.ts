@@ -145,8 +145,12 @@ interface ModelEntry {
   doubt: bigint;
   epoch: number;
   generation: number;
-  /** Of what came as state, by bit. */
+  /** Of what came as state, or was said by an earlier write, by bit. */
   states: Map<bigint, number>;
+}
+
+function* bitsOf(mask: bigint): Generator<bigint> {
+  for (let bit = 1n; bit <= mask; bit <<= 1n) if ((mask & bit) !== 0n) yield bit;
 }
 
 /** The same rules, plainly. */
@@ -155,6 +159,8 @@ class Model {
   readonly removed: [number, RemovalReason][] = [];
   epoch = 0;
   generation = 0;
+  /** Filters that take changes only. */
+  changes = 0n;
 
   write(key: number, update: AccountUpdate, { mask = 1n, isState = false, isRestored = false }: FrameFields): void {
     const found = this.accounts.get(key);
@@ -164,13 +170,16 @@ class Model {
     const entry: ModelEntry = found ??
       { update, mask: 0n, doubt: 0n, epoch: 0, generation: 0, states: new Map() };
     if (!isOlder) entry.update = update;
-    entry.mask = isState ? entry.mask | mask : mask;
+    // What a write does not say holds as it was said.
+    const kept = entry.mask & this.changes & ~mask;
+    const before = new Map([...bitsOf(kept)].map((bit) => [bit, entry.states.get(bit) ?? entry.generation]));
+    entry.mask = isState ? entry.mask | mask : mask | kept;
     entry.epoch = this.epoch;
     entry.doubt &= ~mask;
     if (isState) {
-      for (let bit = 1n; bit <= mask; bit <<= 1n) if ((mask & bit) !== 0n) entry.states.set(bit, this.generation);
+      for (const bit of bitsOf(mask)) entry.states.set(bit, this.generation);
     } else {
-      entry.states.clear();
+      entry.states = before;
       entry.generation = this.generation;
     }
     this.accounts.set(key, entry);
@@ -269,6 +278,7 @@ test("AccountStore does what the model says, whatever happens", () => {
     fc.record({ op: fc.constant("withdraw" as const), key }),
     fc.record({ op: fc.constantFrom("reconnect" as const, "loss" as const) }),
     fc.record({ op: fc.constant("mark" as const) }),
+    fc.record({ op: fc.constant("changes" as const), bit, isSo: fc.boolean() }),
     fc.record({ op: fc.constantFrom("doubt" as const, "settle" as const), bit, ago: fc.nat({ max: 1 }) }),
     fc.record({ op: fc.constant("drop" as const), bit, ago: fc.nat({ max: 1 }), keys: fc.uniqueArray(key) }),
     fc.record({ op: fc.constant("get" as const), key }),
@@ -319,6 +329,11 @@ test("AccountStore does what the model says, whatever happens", () => {
             break;
           case "mark":
             model.generation++;
+            break;
+          case "changes":
+            store.setChangesOnly(one.bit, one.isSo);
+            if (one.isSo) model.changes |= 1n << BigInt(one.bit);
+            else model.changes &= ~(1n << BigInt(one.bit));
             break;
           case "doubt":
             store.doubtFilter(one.bit, model.generation - one.ago);

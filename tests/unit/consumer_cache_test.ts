@@ -209,6 +209,33 @@ test("onlyChanged: an account stays by writes that change nothing, and goes with
   assert.ok(consumer.accounts.trust.isComplete);
 });
 
+test("onlyChanged: who drops the filter beside it keeps what it matches, though the last write of that was sent for the other", async () => {
+  await using place = new Place();
+  const { sender, consumer } = await opened(place);
+  const read = () => void consumer.poll(() => {}, 100);
+  await consumer.setFilter("all", { accounts: { owners: [OWNER] }, state: true });
+  await consumer.setFilter("changes", { accounts: { owners: [OWNER], onlyChanged: true }, state: true });
+  await ready(consumer);
+  for (const slot of [1n, 2n]) for (const key of [3, 4]) sender.publishAccount(account(key, { lamports: 7n, slot }));
+  read();
+  assert.deepEqual(consumer.accounts.get(keyOf(3))!.filters, ["all", "changes"]);
+  assert.equal(consumer.accounts.get(keyOf(3))!.slot, 2n);
+  await consumer.removeFilter("all");
+  sender.publishAccount(account(4, { lamports: 7n, slot: 3n, owner: keyOf(9) }));
+  read();
+  assert.deepEqual(known(consumer), [3]);
+  assert.deepEqual(consumer.accounts.peek(keyOf(3))!.filters, ["changes"]);
+  // Set anew without it, the filter is told by each write.
+  await consumer.setFilter("changes", { accounts: { accounts: [keyOf(3)] }, state: true });
+  await consumer.setFilter("all", { accounts: { owners: [OWNER] }, state: true });
+  await ready(consumer);
+  await consumer.removeFilter("changes");
+  sender.publishAccount(account(3, { lamports: 8n, slot: 4n, owner: keyOf(9) }));
+  read();
+  assert.deepEqual(known(consumer), []);
+  assert.ok(consumer.accounts.trust.isComplete);
+});
+
 test("what a dead bank wrote is taken back", async () => {
   await using place = new Place();
   const { sender, consumer } = await opened(place);
