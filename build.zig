@@ -77,7 +77,7 @@ pub fn build(b: *std.Build) void {
     });
     const run_bench_pool = b.addRunArtifact(bench_pool);
     run_bench_pool.addPassthruArgs();
-    b.step("bench-pool", "What the pool costs, and whether it crumbles: -- [rounds [allocations]]").dependOn(&run_bench_pool.step);
+    b.step("bench-pool", "What the pool costs, whether it crumbles, and who gets what of it: -- [rounds [allocations]]").dependOn(&run_bench_pool.step);
 
     addCross(b, lz4, stay);
 }

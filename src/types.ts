@@ -329,7 +329,10 @@ export interface LossCounts {
   readonly skipped: number;
   /** The ring had no room: `ringCapacityBytes`, or a faster consumer. */
   readonly ringFull: number;
-  /** Unread payloads of one consumer were a quarter of the pool: `poolBytes`, or a faster consumer. */
+  /**
+   * Unread payloads of one consumer were a quarter of the pool, or more than was left of it, and the ring had no
+   * room: `poolBytes`, or a faster consumer.
+   */
   readonly poolShare: number;
   /** The pool had no room for the payload, and the ring none for a copy: `poolBytes`. */
   readonly poolFull: number;

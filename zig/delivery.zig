@@ -53,19 +53,27 @@ fn hasRoom(engine: *Engine, id: u16, update: *const Update) bool {
     const consumer = &engine.consumers[id];
     const producer = &consumer.producer.native.ring;
     var size: usize = 0;
+    consumer.promised_stamp = 0;
     if (consumer.stamp == engine.stamp) {
         const is_sliced = consumer.slices.len > 0;
+        var has_share = true;
         var is_pooled = !is_sliced and update.tail.len >= engine.pool_threshold and consumer.pool_bytes_max > 0;
         if (is_pooled) {
             if (!collect(engine, id)) return true;
-            const pinned = engine.pool.?.pinnedBytes(id);
-            if (pinned > 0 and pinned + update.tail.len > consumer.pool_bytes_max) return false;
-            is_pooled = hasBlockFor(engine, update.tail.len); // what others have filled is no reason to end this one
+            if (isOverLimit(engine, id, update.tail.len)) return false;
+            var asked = update.payload;
+            has_share = hasShare(engine, id, &asked);
+            // What others have filled is no reason to end this one.
+            is_pooled = has_share and hasBlockFor(engine, update.tail.len);
+            if (is_pooled) consumer.promised_stamp = engine.stamp;
         }
         const payload = if (is_pooled) 0 else if (is_sliced) slicedLength(consumer.slices, update) else update.tail.len;
         size = ring.paddedSize(update.head.len + payload);
-        // It never fits: a loss, and no reason to wait.
-        if (size > producer.capacity - producer.reserved) size = 0;
+        if (size > producer.capacity - producer.reserved) {
+            // Once it has read what it has, the pool takes it.
+            if (!has_share) return false;
+            size = 0; // It never fits: a loss, and no reason to wait.
+        }
     }
     for (update.leavers[0..update.leaver_count]) |leaver| {
         if (leaver.consumer == id) size += @sizeOf(FrameHeader) + @sizeOf(layout.LeftBody);
@@ -150,6 +158,21 @@ pub fn deliver(engine: *Engine, id: u16, update: *Update) bool {
     };
 }
 
+/// Whether one more payload is more than the consumer may ever hold of the pool. The first it may.
+fn isOverLimit(engine: *Engine, id: u16, length: usize) bool {
+    const pinned = engine.pool.?.pinnedBytes(id);
+    return pinned > 0 and pinned + length > engine.consumers[id].pool_bytes_max;
+}
+
+/// Whether the pool has as much left beside the consumer as it would then hold: or those that lag, each within its limit,
+/// would leave nothing to who reads.
+pub fn hasShare(engine: *Engine, id: u16, payload: *Payload) bool {
+    const pool = &engine.pool.?;
+    if (pool.hasShare(id, payload.bytes.len, payload.block == null)) return true;
+    collectFor(engine, payload);
+    return pool.hasShare(id, payload.bytes.len, payload.block == null);
+}
+
 pub const Offer = enum { taken, full, too_large, corrupt };
 
 /// Blocks whose frames the consumer has given back are its no longer. False: its cursor can't be.
@@ -172,6 +195,13 @@ fn collectAll(engine: *Engine) void {
     for (engine.live[0..engine.live_count]) |id| _ = collect(engine, id);
 }
 
+/// Once for each payload: what many are refused is not looked for by each of them.
+fn collectFor(engine: *Engine, payload: *Payload) void {
+    if (payload.has_collected) return;
+    payload.has_collected = true;
+    collectAll(engine);
+}
+
 /// Notes why a frame was not taken.
 fn refuse(consumer: *Consumer, outcome: Offer, reason: LossReason) Offer {
     consumer.refused_by = reason;
@@ -186,28 +216,41 @@ fn refuseBy(consumer: *Consumer, err: ring.Producer.OfferError) Offer {
     };
 }
 
-/// Offers a frame to a native ring: its payload in the pool, if it is large and the consumer has one, else in the ring.
-pub fn offerFrame(engine: *Engine, id: u16, head: []align(8) u8, payload: *Payload, publish_ns: u64, mask: u64) Offer {
+/// Offers a frame to a native ring: its payload in the pool, if it is large and the consumer has one, else in the ring; there
+/// too, if the pool has no room for it, or none for this consumer beside the others (unless that was promised: `hasRoom`).
+pub fn offerFrame(
+    engine: *Engine,
+    id: u16,
+    head: []align(8) u8,
+    payload: *Payload,
+    publish_ns: u64,
+    mask: u64,
+    is_promised: bool,
+) Offer {
     const consumer = &engine.consumers[id];
     const producer = &consumer.producer.native.ring;
     var frame: ring.Frame = .{ .head = head, .parts = &.{payload.bytes}, .publish_ns = publish_ns, .filter_mask = mask };
     const is_pooled = payload.bytes.len >= engine.pool_threshold and consumer.pool_bytes_max > 0;
+    var has_share = true;
     if (is_pooled) {
         if (!collect(engine, id)) return .corrupt;
-        const pinned = engine.pool.?.pinnedBytes(id);
-        if (pinned > 0 and pinned + payload.bytes.len > consumer.pool_bytes_max) return refuse(consumer, .full, .pool_share);
-        if (blockFor(engine, payload)) |block| {
+        if (isOverLimit(engine, id, payload.bytes.len)) return refuse(consumer, .full, .pool_share);
+        has_share = is_promised or hasShare(engine, id, payload);
+        if (has_share) if (blockFor(engine, payload)) |block| {
             const pool = &engine.pool.?;
-            pool.offer(block, id, producer.cursor + ring.paddedSize(head.len)) catch return refuse(consumer, .full, .pool_share);
+            const end = producer.cursor + ring.paddedSize(head.len);
+            pool.offer(block, id, end) catch return refuse(consumer, .full, .pool_share);
             frame.parts = &.{};
             frame.pool_block = pool.offset(block);
             frame.pool_generation = pool.generation(block);
-        }
+        };
     }
     const is_pool_full = is_pooled and frame.pool_generation == 0 and payload.bytes.len <= engine.pool.?.memory.len;
     producer.offer(&frame) catch |err| {
         if (frame.pool_generation != 0) engine.pool.?.abort(id, producer.cursor);
         const outcome = refuseBy(consumer, err);
+        // Once it has read what it has, the pool takes it, however small its ring.
+        if (!has_share and outcome != .corrupt) return refuse(consumer, .full, .pool_share);
         // It would not have needed that room.
         if (is_pool_full) consumer.refused_by = .pool_full;
         return outcome;
@@ -266,7 +309,7 @@ fn blockFor(engine: *Engine, payload: *Payload) ?Block {
     if (payload.block) |block| return block;
     const pool = &engine.pool.?;
     const block = pool.alloc(payload.bytes.len) orelse blk: {
-        collectAll(engine);
+        collectFor(engine, payload);
         break :blk pool.alloc(payload.bytes.len) orelse return null;
     };
     pool.retain(block); // until `settle`: an offer that is taken back must not free it
@@ -287,6 +330,7 @@ fn hasBlockFor(engine: *Engine, length: usize) bool {
 pub fn settle(engine: *Engine, payload: *Payload) void {
     if (payload.block) |block| engine.pool.?.release(block);
     payload.block = null;
+    payload.has_collected = false;
 }
 
 pub fn offer(engine: *Engine, id: u16, update: *Update) Offer {
@@ -297,10 +341,11 @@ pub fn offer(engine: *Engine, id: u16, update: *Update) Offer {
                 marks.noteMissed(consumer, update.head);
                 marks.noteLost(consumer, update.head);
             }
+            const is_promised = consumer.promised_stamp == engine.stamp;
             const outcome = if (consumer.slices.len > 0)
                 offerSlices(engine, consumer, update)
             else
-                offerFrame(engine, id, update.head, &update.payload, update.publish_ns, consumer.mask);
+                offerFrame(engine, id, update.head, &update.payload, update.publish_ns, consumer.mask, is_promised);
             if (outcome != .taken) return outcome;
         },
         .v9 => |producer| switch (producer.offer(&update.v9_frame, update.head, update.tail, update.publish_ns)) {

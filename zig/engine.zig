@@ -120,6 +120,8 @@ pub const Consumer = struct {
     pool_bytes_max: u64 = 0,
     /// Holds frames that are not committed.
     is_dirty: bool = false,
+    /// The update that it has room for, if that goes into the pool: what others are given before it changes nothing.
+    promised_stamp: u64 = 0,
     /// Losses that no frame has reported.
     is_gap_due: bool = false,
     /// An edit of its filters that no mark has told of: there was no room. A newer edit's mark says all that an older one's would.
@@ -229,6 +231,8 @@ pub const Guard = enum(u8) { off = 0, count = 1, drop = 2 };
 pub const Payload = struct {
     bytes: []const u8,
     block: ?Block = null,
+    /// For its sake all consumers were asked what they have given back.
+    has_collected: bool = false,
 };
 
 /// The update that is being published.

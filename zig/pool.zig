@@ -87,7 +87,7 @@ pub const Hook = struct { context: *anyopaque, call: *const fn (context: *anyopa
 pub const Pool = struct {
     memory: []align(4096) u8,
     connections: []Connection,
-    /// By connection: bytes of the blocks that it has references to. Apart from the rest, since it is searched as a whole.
+    /// By connection: bytes of the blocks that it has references to.
     pinned: []u64,
     blocks: Blocks,
     chunk_slabs: Slabs,
@@ -359,11 +359,13 @@ pub const Pool = struct {
         return pool.pinned[connection];
     }
 
-    /// The connection that pins most; null if none pins anything. Looks at all connections (8 KiB of books).
-    pub fn pinnedBytesMax(pool: *const Pool) ?struct { connection: u16, bytes: u64 } {
-        const most = std.mem.max(u64, pool.pinned);
-        if (most == 0) return null;
-        return .{ .connection = @intCast(std.mem.findScalar(u64, pool.pinned, most).?), .bytes = most };
+    /// Whether a connection may have a payload of `size` bytes: if it has something pinned already, only while it then pins
+    /// no more than is then free, whoever holds the rest. `is_new`: no block has it yet. Why: docs/adr/0031.
+    pub fn hasShare(pool: *const Pool, connection: u16, size: u64, is_new: bool) bool {
+        const pinned = pool.pinned[connection];
+        if (pinned == 0) return true;
+        const free_bytes = pool.memory.len - pool.usedBytes();
+        return pinned + size + @as(u64, if (is_new) size else 0) <= free_bytes;
     }
 
     pub fn referenceCount(pool: *const Pool, connection: u16) u32 {

@@ -1,4 +1,5 @@
-//! pool_soak.zig: hours of allocations in seconds: does a pool that stays 60 to 80 % full crumble?
+//! pool_soak.zig: hours of allocations in seconds: does a pool that stays 60 to 80 % full crumble? What do those that lag
+//! leave of it to one that reads?
 //! May touch: a Pool of its own, whose memory it never reads or writes. For pool_test.zig and stress/pool_bench.zig.
 //! May not touch: what is shipped; nothing there refers to this file.
 
@@ -165,4 +166,71 @@ pub fn run(gpa: std.mem.Allocator, options: Options) !Result {
     result.internal_waste = given / asked - 1;
     try pool.blocks.verify();
     return result;
+}
+
+pub const LagOptions = struct {
+    memory_size: usize,
+    laggards: u16,
+    /// Updates of each that lags, and of the one that reads.
+    rounds: u64,
+    has_shares: bool,
+    seed: u64,
+};
+
+pub const LagResult = struct {
+    /// Means, at the end of each round, over the second half of them.
+    held_of_one: f64 = 0,
+    free: f64 = 0,
+    /// Payloads of who reads that found no block; those of 1 MiB and more among them; and how many there were.
+    refused: u64 = 0,
+    refused_large: u64 = 0,
+    large: u64 = 0,
+};
+
+/// Each of those that lag gets updates of its own, and reads its oldest only when it may have no more. Who reads has each of
+/// its updates read before the next.
+pub fn lag(options: LagOptions) !LagResult {
+    const mapped = platform.pages(options.memory_size);
+    if (mapped.code < 0) return error.OutOfMemory;
+    defer platform.unmap(mapped.address, options.memory_size);
+    const memory: []align(4096) u8 = @as([*]align(4096) u8, @ptrFromInt(mapped.address))[0..options.memory_size];
+    var pool: Pool = try .init(memory, options.laggards + 1);
+    defer pool.deinit();
+    pool.poisons = false;
+
+    var prng = std.Random.DefaultPrng.init(options.seed);
+    const random = prng.random();
+    var result: LagResult = .{};
+    var oldest: [64]u64 = @splat(0);
+    for (1..options.rounds + 1) |position| {
+        for (0..options.laggards) |i| {
+            const one: u16 = @intCast(i);
+            const size = sizeOf(random);
+            while (!mayHold(&pool, one, size, options)) {
+                oldest[one] += 1;
+                pool.advance(one, oldest[one]);
+            }
+            if (pool.alloc(size)) |block| try pool.offer(block, one, position);
+        }
+        const size = sizeOf(random);
+        if (size >= 1 << 20) result.large += 1;
+        if (pool.alloc(size)) |block| pool.discard(block) else {
+            result.refused += 1;
+            if (size >= 1 << 20) result.refused_large += 1;
+        }
+        if (position <= options.rounds / 2) continue;
+        const used = pool.usedBytes();
+        result.held_of_one += @as(f64, @floatFromInt(used)) / @as(f64, @floatFromInt(options.laggards));
+        result.free += @floatFromInt(options.memory_size - used);
+    }
+    const counted: f64 = @floatFromInt(options.rounds - options.rounds / 2);
+    result.held_of_one /= counted;
+    result.free /= counted;
+    return result;
+}
+
+fn mayHold(pool: *const Pool, connection: u16, size: usize, options: LagOptions) bool {
+    const pinned = pool.pinnedBytes(connection);
+    if (pinned > 0 and pinned + size > options.memory_size / 4) return false;
+    return !options.has_shares or pool.hasShare(connection, size, true);
 }

@@ -492,6 +492,8 @@ fn hasRoom(engine: *Engine, id: u16, update: *const Update, slices: Slices) bool
         if (!delivery.collect(engine, id)) return true; // the offer finds out
         const pinned = engine.pool.?.pinnedBytes(id);
         if (pinned > 0 and pinned + update.tail.len > consumer.pool_bytes_max / 2) return false;
+        var asked = update.payload;
+        if (!delivery.hasShare(engine, id, &asked)) return false;
     }
     const payload = if (is_pooled) 0 else if (slices.len > 0) delivery.slicedLength(slices, update) else update.tail.len;
     const size = ring.paddedSize(update.head.len + payload);

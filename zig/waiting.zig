@@ -196,7 +196,7 @@ pub fn flush(engine: *Engine, id: u16) bool {
         const head = if (is_slot) &slot_head else waiting.head;
         var payload: Payload = .{ .bytes = waiting.tail };
         defer delivery.settle(engine, &payload);
-        switch (delivery.offerFrame(engine, id, head, &payload, header.publish_ns, waiting.filter_mask)) {
+        switch (delivery.offerFrame(engine, id, head, &payload, header.publish_ns, waiting.filter_mask, false)) {
             .taken => {},
             .full => {
                 publishing.commitOne(engine, id);

@@ -15,7 +15,7 @@ const WORDS: Readonly<Record<EndReason, string>> = {
   "consumer-closed": "this side closed it",
   "consumer-gone": "this side has gone",
   "slow-consumer":
-    "its ring for this consumer was full, or payloads that this consumer had not read were a quarter of its pool; " +
+    "its ring for this consumer was full, or payloads that this consumer had not read were its share of the pool; " +
     "read faster, subscribe to less, or have the sender make larger rings and a larger pool",
   "idle": "it evicts who has said nothing for too long; keep this process's event loop free",
   "evicted": "it dropped this consumer and its protocol, version 9, does not say why; its log may",

@@ -120,7 +120,8 @@ export interface SenderOptions {
   /**
    * Bytes of the pool, into which large payloads are written once for all consumers: a multiple of 64 KiB from 1 MiB to
    * 1 GiB, or 0 for none. Default 256 MiB; memory is committed as it is used. One consumer holds a quarter at most:
-   * beyond, its ring counts as full. Only consumers of the sender's own user use it.
+   * beyond, its ring counts as full. Several that lag leave as much free as each holds; the rest goes into their rings. Only
+   * consumers of the sender's own user use it.
    */
   readonly poolBytes?: number;
   /** Payloads from this size on go into the pool. Default 4096. */

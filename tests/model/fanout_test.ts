@@ -582,6 +582,25 @@ test("Fanout: large payloads by the pool, with limits, are whole for everybody",
   );
 });
 
+test("Fanout: those that lag leave as much of a small pool as each of them holds", () => {
+  // All blocks of one size: where the pool has room for one is then no question of what lies where.
+  const shared = (size: number): Shape => ({
+    ...POLICY_SHAPE,
+    sizes: { data: [0, 165, size, size, size], messages: [1000] },
+    consumer: consumerOf(
+      65_536,
+      [0, BACKLOG_LARGE],
+      [0, 262_144, 1 << 20, 1 << 20],
+      // Who is ended in the middle of an update leaves what it held to the quarantine, which is a matter of its own.
+      policies.filter(([accounts, transactions]) => accounts !== "disconnect" && transactions !== "disconnect"),
+    ),
+    rig: fc.constant({ isTracking: false, guard: "off", poolBytes: 1 << 20, poolThreshold: 2000 }),
+    weights: { ...SLOW, many: 6, sweep: 0 },
+  });
+  // A ring takes one of them, or none.
+  check(fc.oneof(scheduleOf(shared(32_768)), scheduleOf(shared(65_536))), 1000);
+});
+
 test("Fanout: a consumer that forges its cursor is told of and harms nobody else", () => {
   const hostile = (backlogs: readonly number[]): Shape => ({
     ...POLICY_SHAPE,

@@ -37,6 +37,8 @@ export interface FanoutOptions {
   readonly guard: "off" | "count" | "drop";
   /** Payloads from this size on go into the pool. */
   readonly poolThreshold: number;
+  /** Of the whole pool. */
+  readonly poolBytes: number;
   /** How long a consumer may leave no room for marks. */
   readonly stallMs: number;
 }
@@ -125,7 +127,18 @@ interface InRing {
   readonly ordinal: number;
   readonly start: number;
   readonly end: number;
-  readonly pinned: number;
+  /** Where its payload lies, if that is in the pool. */
+  readonly block: Block | undefined;
+}
+
+/** A part of the pool, in use while somebody's unread frames refer to it, or while it is offered. */
+interface Block {
+  readonly bytes: number;
+}
+
+/** What is offered to one consumer after the other; written into the pool for the first that gets it from there. */
+interface Payload {
+  block: Block | undefined;
 }
 
 interface Waiting {
@@ -243,7 +256,12 @@ class Consumer {
   }
 
   get pinned(): number {
-    return this.inRing.reduce((sum, { pinned, end }) => sum + (end > this.released ? pinned : 0), 0);
+    return this.blocks.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** That its unread frames refer to, each as often as they do. */
+  get blocks(): Block[] {
+    return this.inRing.flatMap(({ block, end }) => block === undefined || end <= this.released ? [] : [block]);
   }
 
   /** Whether something has to be said that had no room. */
@@ -269,6 +287,10 @@ export class ReferenceFanout {
   >();
   /** Accounts were published while nobody looked, since no filter asked for it. */
   #isBlind = false;
+  /** What is being offered. */
+  readonly #offered = new Set<Payload>();
+  /** Blocking consumers that were found to have room in the pool: what others are given meanwhile changes nothing. */
+  readonly #promised = new Set<Consumer>();
   /** More filters than the engine remembers of one account matched at once: what leaves is no longer certain. */
   isUncertain = false;
 
@@ -445,13 +467,14 @@ export class ReferenceFanout {
     if (isCompared) this.#remember(update, matched, record, isStale, isGuarded);
 
     let reached = 0;
+    using payload = this.#offering();
     for (const { consumer, frame, isLeft } of offers) {
       if (!consumer.isLive) continue; // the frame before has ended it
       consumer.matched += 1;
       if (update.kind !== "slot" && !isLeft) {
         sequencesAt(consumer.matchedOfSlot, update.slot)[`${update.kind}s`].push(frame.sequence);
       }
-      if (this.#deliver(consumer, frame, witness) && !isLeft) reached += 1;
+      if (this.#deliver(consumer, frame, witness, payload) && !isLeft) reached += 1;
     }
     if (!isBatch) this.commit();
     return reached;
@@ -513,19 +536,28 @@ export class ReferenceFanout {
     const used = new Map<Consumer, number>();
     const pinned = new Map<Consumer, number>();
     let isBlocked = false;
+    this.#promised.clear();
     for (const { consumer, frame } of offers) {
       if (this.#policyOf(consumer, frame) !== "block") continue;
-      const isPooled = this.#isPooled(consumer, frame);
-      const size = padded(headSize(frame) + (isPooled ? 0 : tailSize(frame)));
-      if (size > limitOf(consumer, frame)) continue; // it never fits: lost, and no reason to wait
+      const tail = tailSize(frame);
+      const isWanted = this.#isPooled(consumer, frame);
+      const hasShare = !isWanted || this.#hasShare(consumer, tail, undefined);
+      const isPooled = isWanted && hasShare && this.#hasBlock(tail);
+      if (isPooled) this.#promised.add(consumer);
+      const size = padded(headSize(frame) + (isPooled ? 0 : tail));
+      if (size > limitOf(consumer, frame)) {
+        // It never fits: lost, and no reason to wait; but if it has had its share, the pool takes it later.
+        if (!hasShare) isBlocked = true;
+        continue;
+      }
       // The mark of an edit goes before the update.
       const due = consumer.isEditDue ? padded(HEADER + BODY.filter) : 0;
       const before = used.get(consumer) ?? consumer.produced - consumer.released + due;
       const held = pinned.get(consumer) ?? consumer.pinned;
-      if (isPooled && held > 0 && held + tailSize(frame) > consumer.options.poolBytes) isBlocked = true;
+      if (isWanted && held > 0 && held + tail > consumer.options.poolBytes) isBlocked = true;
       if (before + size > limitOf(consumer, frame)) isBlocked = true;
       used.set(consumer, before + size);
-      if (isPooled) pinned.set(consumer, held + padded(tailSize(frame), POOL_STEP));
+      if (isPooled) pinned.set(consumer, held + padded(tail, POOL_STEP));
     }
     return isBlocked;
   }
@@ -538,12 +570,47 @@ export class ReferenceFanout {
     return consumer.options.poolBytes > 0 && !frame.isSliced && tailSize(frame) >= this.options.poolThreshold;
   }
 
-  #offer(consumer: Consumer, frame: Frame, isPooled: boolean): "taken" | "full" | "too large" {
+  #offering(): Payload & Disposable {
+    const payload = { block: undefined, [Symbol.dispose]: () => void this.#offered.delete(payload) };
+    this.#offered.add(payload);
+    return payload;
+  }
+
+  /** Of the whole pool, each block once. */
+  get #poolUsed(): number {
+    const blocks = new Set([...this.consumers.values()].flatMap(({ blocks }) => blocks));
+    for (const { block } of this.#offered) if (block !== undefined) blocks.add(block);
+    return [...blocks].reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  #hasBlock(size: number): boolean {
+    return this.#poolUsed + padded(size, POOL_STEP) <= this.options.poolBytes;
+  }
+
+  /** Who has unread payloads in the pool may have one more if as much as it then has stays free. */
+  #hasShare({ pinned }: Consumer, size: number, block: Block | undefined): boolean {
+    const used = this.#poolUsed + (block === undefined ? size : 0);
+    return pinned === 0 || pinned + size <= this.options.poolBytes - used;
+  }
+
+  #offer(
+    consumer: Consumer,
+    frame: Frame,
+    isWanted: boolean,
+    payload: Payload,
+    isPromised = false,
+  ): "taken" | "full" | "too large" {
     const { pinned, options } = consumer;
     const tail = tailSize(frame);
-    if (isPooled && pinned > 0 && pinned + tail > options.poolBytes) return "full";
+    if (isWanted && pinned > 0 && pinned + tail > options.poolBytes) return "full";
+    const hasShare = !isWanted || isPromised || this.#hasShare(consumer, tail, payload.block);
+    if (isWanted && hasShare && payload.block === undefined && this.#hasBlock(tail)) {
+      payload.block = { bytes: padded(tail, POOL_STEP) };
+    }
+    const block = isWanted && hasShare ? payload.block : undefined;
+    const isPooled = block !== undefined;
     const size = padded(headSize(frame) + (isPooled ? 0 : tail));
-    if (size > limitOf(consumer, frame)) return "too large";
+    if (size > limitOf(consumer, frame)) return hasShare ? "too large" : "full";
     if (consumer.produced - consumer.released + size > limitOf(consumer, frame)) return "full";
     if (isUpdate(frame)) consumer.ordinal += 1;
     // Of what was lost by now, what stands before it: others may have been lost behind it while it has waited.
@@ -559,7 +626,7 @@ export class ReferenceFanout {
       ordinal: consumer.ordinal,
       start: consumer.produced,
       end: consumer.produced + size,
-      pinned: isPooled ? padded(tail, POOL_STEP) : 0,
+      block,
     });
     consumer.produced += size;
     consumer.pendingLost = 0;
@@ -569,13 +636,14 @@ export class ReferenceFanout {
   }
 
   /** Whether it is in the ring. */
-  #deliver(consumer: Consumer, frame: Frame, witness: Witness): boolean {
+  #deliver(consumer: Consumer, frame: Frame, witness: Witness, payload: Payload): boolean {
     if (consumer.isEditDue) this.#sayEdit(consumer, this.sequence - 1);
     if (consumer.backlog.length > 0 && !this.flush(consumer.id)) {
       this.#wait(consumer, frame, witness);
       return false;
     }
-    const outcome = this.#offer(consumer, frame, this.#isPooled(consumer, frame));
+    const isPooled = this.#isPooled(consumer, frame);
+    const outcome = this.#offer(consumer, frame, isPooled, payload, this.#promised.has(consumer));
     if (outcome === "taken") {
       consumer.frames += 1;
       return true;
@@ -652,7 +720,8 @@ export class ReferenceFanout {
       const { frame } = consumer.backlog[0]!;
       // What waits was cut already; if that is large, the pool takes it.
       const isPooled = consumer.options.poolBytes > 0 && tailSize(frame) >= this.options.poolThreshold;
-      const outcome = this.#offer(consumer, frame, isPooled);
+      using payload = this.#offering();
+      const outcome = this.#offer(consumer, frame, isPooled, payload);
       if (outcome === "full") {
         consumer.committed = consumer.produced;
         return false;
@@ -755,7 +824,7 @@ export class ReferenceFanout {
       const size = padded(WAITING + headSize(frame));
       if (kind !== "filter" || consumer.backlogBytes + size > consumer.backlogLimit) return "full";
       consumer.backlog.push({ frame, key: undefined, size });
-    } else if (this.#offer(consumer, frame, false) !== "taken") return "full";
+    } else if (this.#offer(consumer, frame, false, { block: undefined }) !== "taken") return "full";
     if (kind === "filter") consumer.isEditDue = false;
     return "taken";
   }

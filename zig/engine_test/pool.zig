@@ -54,6 +54,76 @@ test "a consumer that lags pins blocks up to its limit, and no others pay for it
     try testing.expectEqual(null, scene.engine.nextEvent());
 }
 
+test "consumers that lag, each within its limit, leave as much of the pool to who reads as each of them holds" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    var laggards: [4]*Scene.Reader = undefined;
+    for (&laggards, 0..) |*laggard, i| {
+        laggard.* = try scene.connect(.drop_newest);
+        try scene.subscribe(laggard.*, &.{key(@intCast(10 + i))}, &.{});
+    }
+    const quick = try scene.connect(.disconnect);
+    try scene.subscribe(quick, &.{key(1)}, &.{});
+    const held: [64 * 1024]u8 = @splat(3); // fits no ring
+    for (0..6) |_| for (0..laggards.len) |i| {
+        _ = scene.account(@intCast(10 + i), 1, 1, &held);
+    };
+    const pool = &scene.engine.pool.?;
+    for (laggards) |laggard| {
+        try testing.expectEqual(3 * held.len, pool.pinnedBytes(laggard.id));
+        try testing.expectEqual(3, scene.lostBy(laggard, .pool_share));
+        try testing.expectEqual(3, scene.lostInAll(laggard));
+    }
+    const data: [100_000]u8 = @splat(4);
+    for (0..10) |_| {
+        try testing.expectEqual(1, scene.account(1, 1, 1, &data));
+        try testing.expect(try scene.read(quick) != null);
+    }
+    try testing.expectEqual(0, scene.lostInAll(quick));
+    // Who reads has its part again.
+    while (try scene.read(laggards[0])) |_| {}
+    try testing.expectEqual(1, scene.account(10, 1, 1, &held));
+    try testing.expectEqual(null, scene.engine.nextEvent());
+}
+
+test "beyond its share a payload goes into the consumer's own ring, as long as that has room" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const slow = try scene.connect(.drop_newest);
+    try scene.subscribe(slow, &.{key(1)}, &.{});
+    const data: [16 * 1024]u8 = @splat(3);
+    try testing.expectEqual(1, scene.account(1, 1, 1, &data));
+    // Others hold nearly all of the pool.
+    const pool = &scene.engine.pool.?;
+    while (pool.memory.len - pool.usedBytes() > 2 * data.len) _ = pool.alloc(data.len);
+    const used = pool.usedBytes();
+    try testing.expectEqual(1, scene.account(1, 1, 1, &data));
+    try testing.expectEqual(1, scene.account(1, 1, 1, &data));
+    try testing.expectEqual(used, pool.usedBytes());
+    try testing.expectEqual(0, scene.account(1, 1, 1, &data));
+    try testing.expectEqual(1, scene.lostBy(slow, .pool_share));
+    for (0..3) |_| try testing.expectEqual(3, (try scene.read(slow)).?.first_byte);
+    // With nothing unread it may have what is left.
+    try testing.expectEqual(1, scene.account(1, 1, 1, &data));
+    try testing.expectEqual(used, pool.usedBytes());
+}
+
+test "a blocking consumer that has had its share holds up the others until it reads, and is not ended for it" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const slow = try scene.connect(.block);
+    try scene.subscribe(slow, &.{key(1)}, &.{});
+    const data: [64 * 1024]u8 = @splat(3); // fits no ring
+    try testing.expectEqual(1, scene.account(1, 1, 1, &data));
+    const pool = &scene.engine.pool.?;
+    while (pool.memory.len - pool.usedBytes() > 2 * data.len) _ = pool.alloc(data.len);
+    try testing.expectEqual(@backingInt(layout.Status.would_block), scene.account(1, 1, 1, &data));
+    try testing.expectEqual(null, scene.engine.nextEvent());
+    try testing.expect(try scene.read(slow) != null);
+    try testing.expectEqual(1, scene.account(1, 1, 1, &data));
+    try testing.expectEqual(0, scene.lostInAll(slow));
+}
+
 test "an evicted consumer's blocks are kept for a while; it can tell that they may be reused" {
     var scene: Scene = try .init();
     defer scene.deinit();

@@ -1,4 +1,4 @@
-//! scene.zig: what the tests of the engine share: one with up to four consumers, whose real rings are read in this process.
+//! scene.zig: what the tests of the engine share: one with up to five consumers, whose real rings are read in this process.
 //! May touch: the engine, both ends of its rings, the handles that it finds them by. May not touch: the door.
 
 const std = @import("std");
@@ -31,7 +31,7 @@ pub fn sum(counts: *const [layout.loss_reasons]f64) f64 {
 
 pub const Scene = struct {
     engine: *Engine,
-    consumers: [4]Reader = undefined,
+    consumers: [5]Reader = undefined,
     count: usize = 0,
 
     pub const Reader = struct { id: u16, producer: u32, end: connection.ConsumerEnd };

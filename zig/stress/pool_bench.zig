@@ -1,6 +1,6 @@
-//! pool_bench.zig: what does the pool cost, and does it crumble? Usage: bench-pool [rounds [allocations]]; allocations: of
-//! the second question, 0 leaves it out (for instruction counts: two numbers of rounds, and the difference). Touches no
-//! payload: the books only. Built as it is shipped.
+//! pool_bench.zig: what does the pool cost, does it crumble, and who gets what of it? Usage: bench-pool [rounds
+//! [allocations]]; allocations: of the second and third question, 0 leaves them out (for instruction counts: two numbers of
+//! rounds, and the difference). Touches no payload: the books only. Built as it is shipped.
 
 const std = @import("std");
 const qlaster = @import("qlaster");
@@ -116,6 +116,29 @@ pub fn main(init: std.process.Init.Minimal) !void {
                 result.piece_first / (1 << 20),
                 result.piece_last / (1 << 20),
                 result.full_piece_min / 1024,
+            });
+        }
+    }
+
+    print("\nthose that lag, 256 MiB, each with updates of its own; and one that reads each at once\n", .{});
+    for ([_]bool{ false, true }) |has_shares| {
+        for ([_]u16{ 1, 3, 4, 8, 16, 63 }) |laggards| {
+            const result = try soak.lag(.{
+                .memory_size = 256 * 1024 * 1024,
+                .laggards = laggards,
+                .rounds = allocations / laggards,
+                .has_shares = has_shares,
+                .seed = 1,
+            });
+            print("{s} {d}: each {d:.1} MiB, free {d:.1} MiB; refused who reads {d} of {d}, from 1 MiB on {d} of {d}\n", .{
+                if (has_shares) "with shares" else "without",
+                laggards,
+                result.held_of_one / (1 << 20),
+                result.free / (1 << 20),
+                result.refused,
+                allocations / laggards,
+                result.refused_large,
+                result.large,
             });
         }
     }

@@ -393,7 +393,8 @@ export type TakenEdits = readonly { readonly edit: EditSpec; readonly acked: Ack
 
 /** The reference's list for each consumer; undefined if it can't tell which accounts have left which filters. */
 export function expectedOf(updates: readonly UpdateSpec[], edits: readonly TakenEdits[]): Expected[][] | undefined {
-  const model = new ReferenceFanout({ isTracking: true, guard: "count", poolThreshold: Infinity, stallMs: Infinity });
+  const pool = { poolThreshold: Infinity, poolBytes: 0 };
+  const model = new ReferenceFanout({ isTracking: true, guard: "count", stallMs: Infinity, ...pool });
   edits.forEach((_, id) =>
     model.add(id, {
       policy: "drop-newest",

@@ -209,6 +209,7 @@ export class Rig implements Disposable {
       isTracking: options.isTracking,
       guard: options.guard,
       poolThreshold: options.poolBytes > 0 ? options.poolThreshold : Infinity,
+      poolBytes: options.poolBytes,
       stallMs: STALL_MS,
     });
     const bytes = new Uint8Array(FanoutOptions.size);
