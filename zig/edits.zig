@@ -285,11 +285,23 @@ pub fn freeProgram(filter: *Filter) void {
 
 fn takeTransactions(engine: *Engine, filter: u16) void {
     const state = &engine.filters[filter];
-    if (state.transactions_place == none) state.transactions_place = engine.transactions.add(filter);
+    if (state.takesTransactions()) return;
+    if (signatureOf(state)) |signature| {
+        engine.signatures.add(signature, filter);
+        state.is_signed = true;
+    } else {
+        state.transactions_place = engine.transactions.add(filter);
+    }
+}
+
+fn signatureOf(filter: *const Filter) ?*const [layout.signature_size]u8 {
+    return if (filter.program) |*program| program.signature else null;
 }
 
 fn dropTransactions(engine: *Engine, filter: u16) void {
     const state = &engine.filters[filter];
+    if (state.is_signed) engine.signatures.remove(signatureOf(state).?, filter);
+    state.is_signed = false;
     if (state.transactions_place == none) return;
     const moved = engine.transactions.remove(state.transactions_place);
     if (moved != none) engine.filters[moved].transactions_place = state.transactions_place;
@@ -397,7 +409,7 @@ pub fn collectDemand(engine: *Engine, head: *layout.DemandHead, out: []layout.De
     head.* = .{
         .is_done = @intFromBool(demand.isDone()),
         .all_accounts = @intFromBool(isAnyInForce(engine, engine.any_accounts.slice())),
-        .all_transactions = @intFromBool(isAnyInForce(engine, engine.transactions.slice())),
+        .all_transactions = @intFromBool(isAnyInForce(engine, engine.transactions.slice()) or isAnySignedInForce(engine)),
         .pad_0 = 0,
     };
     return @intCast(count);
@@ -405,6 +417,13 @@ pub fn collectDemand(engine: *Engine, head: *layout.DemandHead, out: []layout.De
 
 fn isAnyInForce(engine: *const Engine, filters: []const u16) bool {
     for (filters) |filter| if (engine.filters[filter].is_active) return true;
+    return false;
+}
+
+/// For the source it is as any: no other list of what is wanted can find a transaction by its signature.
+fn isAnySignedInForce(engine: *const Engine) bool {
+    if (engine.signatures.count == 0) return false;
+    for (&engine.filters) |*filter| if (filter.is_signed and filter.is_active) return true;
     return false;
 }
 

@@ -21,6 +21,7 @@ const Block = @import("pool.zig").Block;
 const stat_page = @import("stat_page.zig");
 const slot_counts = @import("slot_counts.zig");
 const SlotCounts = slot_counts.SlotCounts;
+const Signatures = @import("signatures.zig").Signatures;
 const tracker_file = @import("tracker.zig");
 const Tracker = tracker_file.Tracker;
 const FilterRef = tracker_file.FilterRef;
@@ -78,6 +79,8 @@ pub const Filter = struct {
     /// Place in `any_accounts`, for a filter of accounts that the index holds no key of.
     any_place: u16 = none,
     transactions_place: u16 = none,
+    /// Stands in `signatures` instead.
+    is_signed: bool = false,
     /// A filter of transactions that the index has keys of: one of those must be the transaction's.
     is_keyed: bool = false,
     /// Of transactions by key: the update that it was tried for last. Of accounts: the last one that it matches and was not
@@ -85,6 +88,11 @@ pub const Filter = struct {
     stamp: u64 = 0,
     /// Requests for its state that are not answered.
     snapshots: u16 = 0,
+
+    /// Any transaction may match it, whatever it names.
+    pub fn takesTransactions(filter: *const Filter) bool {
+        return filter.transactions_place != none or filter.is_signed;
+    }
 };
 
 pub const Slices = []align(1) const layout.FilterRange;
@@ -329,6 +337,8 @@ pub const Engine = struct {
     kept_taken: u32 = 0,
     any_accounts: FilterList = .{},
     transactions: FilterList = .{},
+    /// Filters of transactions that are found by a signature.
+    signatures: Signatures = .{},
     /// Filters of transactions that are found by keys.
     keyed_transactions: u16 = 0,
     /// The consumers that the update at hand goes to, and how many updates were matched so far.

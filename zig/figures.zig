@@ -170,7 +170,7 @@ pub fn consumerInfo(engine: *Engine, id: u16, out: *layout.FanoutConsumerInfo) C
     for (consumer.filters) |filter| if (filter != none) {
         account_keys += engine.filters[filter].account_keys;
         owner_keys += engine.filters[filter].owner_keys;
-        takes_transactions = takes_transactions or engine.filters[filter].transactions_place != none;
+        takes_transactions = takes_transactions or engine.filters[filter].takesTransactions();
     };
     if (consumer.state != .quarantined) marks.noteSkipped(engine, consumer);
     // Who lags at a snapshot holds up nobody.

@@ -27,6 +27,8 @@ pub const Program = struct {
     /// Runs of FilterCondition and payload, without `changed` and `slices`.
     conditions: []const u8,
     slices: []align(1) const FilterRange = &.{},
+    /// Of the one transaction that it can match.
+    signature: ?*const [layout.signature_size]u8 = null,
 };
 
 /// Bytes from a consumer: anything may be in them.
@@ -54,6 +56,7 @@ pub fn validate(bytes: []const u8) error{Malformed}!Program {
                 program.only_changed = true;
                 program.conditions = body[0..at];
             },
+            .first_signature => program.signature = payload[0..layout.signature_size],
             .slices => {
                 program.slices = std.mem.bytesAsSlice(FilterRange, payload);
                 if (!program.only_changed) program.conditions = body[0..at];

@@ -29,7 +29,7 @@ pub fn transactionMask(engine: *Engine, consumer: *const Consumer, update: *cons
         if (!filter.is_active) continue;
         const bit = @as(u64, 1) << filter.bit;
         const program = if (filter.program) |*given| given else null;
-        const is_candidate = filter.transactions_place != none or
+        const is_candidate = filter.takesTransactions() or
             (filter.is_keyed and (hasKey(engine, id, reference.keys) or hasKey(engine, id, reference.loaded)));
         if (!is_candidate) continue;
         if (program) |one| if (one.kind == .transactions and !filter_program.evaluateTransaction(one, &reference)) continue;
@@ -148,7 +148,7 @@ inline fn touch(engine: *Engine, filter: *const Filter, slices: Slices) void {
 
 pub fn matchTransaction(engine: *Engine, update: *const Update) void {
     startMatch(engine);
-    if (engine.transactions.len == 0 and engine.keyed_transactions == 0) return;
+    if (engine.transactions.len == 0 and engine.keyed_transactions == 0 and engine.signatures.count == 0) return;
     const reference = filter_program.TransactionRef.init(update.head, update.tail) catch return; // `parse` has looked
     for (engine.transactions.slice()) |id| {
         const filter = &engine.filters[id];
@@ -157,6 +157,11 @@ pub fn matchTransaction(engine: *Engine, update: *const Update) void {
             if (program.kind == .transactions and !filter_program.evaluateTransaction(program, &reference)) continue;
         }
         touch(engine, filter, &.{});
+    }
+    var signed = engine.signatures.candidates(&reference.body.signature);
+    while (signed.next()) |id| {
+        const filter = &engine.filters[id];
+        if (filter.is_active and filter_program.evaluateTransaction(&filter.program.?, &reference)) touch(engine, filter, &.{});
     }
     if (engine.keyed_transactions == 0) return;
     matchTransactionKeys(engine, &reference, reference.keys);

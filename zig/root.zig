@@ -26,6 +26,7 @@ pub const marks = @import("marks.zig");
 pub const figures = @import("figures.zig");
 pub const stat_page = @import("stat_page.zig");
 pub const slot_counts = @import("slot_counts.zig");
+pub const signatures = @import("signatures.zig");
 pub const tracker = @import("tracker.zig");
 pub const transaction = @import("transaction.zig");
 pub const filter_program = @import("filter_program.zig");
@@ -61,7 +62,7 @@ comptime {
 
 test {
     _ = .{ abi, layout, platform, connection, ring, region, wake, link, listener, handles, backlog, engine, slot_counts, tracker };
-    _ = .{ consumers, edits, publishing, groups, matching, records, delivery, waiting, marks, figures };
+    _ = .{ consumers, edits, publishing, groups, matching, records, delivery, waiting, marks, figures, signatures };
     _ = .{ transaction, filter_program, pool };
     _ = .{ arena, forks, state, snapshots, rollback, history, catch_up };
     _ = .{ span, key_table, consumer_sets, key_index, demand };

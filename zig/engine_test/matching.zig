@@ -298,6 +298,83 @@ test "transactions by account: only those that name a key of the list" {
     try testing.expectEqual(0, scene.transaction());
 }
 
+test "transactions by signature: that one, by whom it is wanted as long as it is; none costs the others a try" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const reader = try scene.connect(.drop_newest);
+    for ([_]u8{ 1, 2, 1, 3 }, 0..) |number, bit| try waitFor(&scene, reader, @intCast(bit), number, bit < 3);
+    try testing.expectEqual(0, scene.engine.transactions.len);
+    try testing.expectEqual(0b101, try maskOfSigned(&scene, reader, 1));
+    try testing.expectEqual(0b010, try maskOfSigned(&scene, reader, 2));
+    try testing.expectEqual(0, try maskOfSigned(&scene, reader, 3)); // not whole yet
+    try testing.expectEqual(0, try maskOfSigned(&scene, reader, 4));
+    var info: layout.FanoutConsumerInfo = undefined;
+    try testing.expectEqual(0, scene.engine.consumerInfo(reader.id, &info));
+    try testing.expectEqual(1, info.takes_transactions);
+
+    // Its source has to bring all transactions, until nobody waits for one.
+    try testing.expectEqual(0, scene.engine.startDemand());
+    var head: layout.DemandHead = undefined;
+    var records: [8]layout.DemandRecord = undefined;
+    try testing.expectEqual(0, scene.engine.collectDemand(&head, &records, 1000));
+    try testing.expectEqual(1, head.all_transactions);
+    try testing.expectEqual(0, scene.edit(reader, .drop, 0, &.{}, &.{}));
+    try testing.expectEqual(0b100, try maskOfSigned(&scene, reader, 1));
+    for ([_]u6{ 1, 2 }) |bit| try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+        .op = .remove,
+        .bit = bit,
+        .takes_transactions = true,
+        .is_last = true,
+        .accounts = &.{},
+        .owners = &.{},
+        .program = &.{},
+    }));
+    for (1..4) |number| try testing.expectEqual(0, try maskOfSigned(&scene, reader, @intCast(number)));
+    try testing.expectEqual(0, scene.engine.collectDemand(&head, &records, 1000));
+    try testing.expectEqual(0, head.all_transactions);
+    scene.engine.remove(reader.id, true);
+    try testing.expectEqual(0, scene.engine.signatures.count);
+}
+
+test "catching up: transactions by signature" {
+    var scene: Scene = try .initWithHistory(4 << 20, 1 << 20);
+    defer scene.deinit();
+    for (1..4) |number| _ = publishSigned(&scene, @intCast(number));
+    const reader = try scene.resumeWith(.disconnect, .disconnect, 0, 0);
+    try waitFor(&scene, reader, 4, 2, true);
+    try testing.expectEqual(0, scene.engine.startHeld(reader.id));
+    scene.pumpAll();
+    const seen = (try scene.read(reader)).?;
+    try testing.expectEqual(.{ 2, 1 << 4 }, .{ seen.sequence, seen.mask });
+    try testing.expectEqual(.resumed, (try scene.read(reader)).?.kind);
+}
+
+fn waitFor(scene: *Scene, reader: *Scene.Reader, bit: u6, number: u8, is_last: bool) !void {
+    var bytes = program(.transactions, .first_signature, 0, &@as([layout.signature_size]u8, @splat(0)));
+    @memset(bytes[16..], number);
+    try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
+        .op = .replace,
+        .bit = bit,
+        .takes_transactions = bit == 2, // says nothing else
+        .is_last = is_last,
+        .accounts = &.{},
+        .owners = &.{},
+        .program = &bytes,
+    }));
+}
+
+fn publishSigned(scene: *Scene, number: u8) i32 {
+    var head = std.mem.zeroes(Transaction);
+    head.header.kind = @backingInt(layout.FrameKind.transaction);
+    head.body.signature = @splat(number);
+    return scene.engine.publish(std.mem.asBytes(&head), "", false);
+}
+
+fn maskOfSigned(scene: *Scene, reader: *Scene.Reader, number: u8) !u64 {
+    if (publishSigned(scene, number) == 0) return 0;
+    return (try scene.read(reader)).?.mask;
+}
+
 test "addresses that a transaction loads are keys as those of its message, wherever its parts travel" {
     var scene: Scene = try .init();
     defer scene.deinit();
