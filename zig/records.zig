@@ -152,7 +152,8 @@ pub fn record(engine: *Engine, update: *Update) void {
     if (update.is_stale) engine.counts.stale += 1 else kept.version = versionOf(update);
     kept.is_recent = true;
     setRefs(engine, kept, update.refs[0..update.ref_count]);
-    kept.digest = if (engine.change_filters > 0) digestOf(engine, update) else null;
+    // Who keeps the newest version does not have an older one that came late: what follows it counts as changed.
+    kept.digest = if (engine.change_filters > 0 and !update.is_stale) digestOf(engine, update) else null;
     kept.era = tracker.era;
 }
 

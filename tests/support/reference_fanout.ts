@@ -491,7 +491,8 @@ export class ReferenceFanout {
     if (filters.length > 8) this.isUncertain = true;
     if (record === undefined && filters.length === 0 && !isGuarded) return;
     const newest = isStale ? record!.newest : update;
-    this.#remembered.set(keyName(update.pubkey), { update, newest, filters, isKnown: this.#asksForChanges() });
+    const isKnown = this.#asksForChanges() && !isStale;
+    this.#remembered.set(keyName(update.pubkey), { update, newest, filters, isKnown });
   }
 
   #frame(update: ModelUpdate, filters: readonly Filter[]): Frame {

@@ -131,6 +131,21 @@ test "onlyChanged: of more filters than are remembered of an account, none that 
     try expectFrames(&scene, second, &.{ .account, .account }, &.{ 0x1ff, 0x1ff });
 }
 
+test "onlyChanged: what follows an older version that came late is sent, since who keeps the newest does not have that" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    scene.engine.guard = .count;
+    const reader = try scene.connect(.disconnect);
+    try setFilter(&scene, reader, 0, &.{key(1)}, &.{}, &program(.accounts, .changed, 0, ""));
+    try testing.expectEqual(1, scene.account(1, 1, 5, "B"));
+    try testing.expectEqual(1, scene.account(1, 1, 4, "A"));
+    try testing.expectEqual(1, scene.account(1, 1, 6, "A")); // the newest had B
+    try testing.expectEqual(0, scene.account(1, 1, 7, "A"));
+    // An older one that says what the newest does changes nothing for anybody.
+    try testing.expectEqual(0, scene.account(1, 1, 3, "A"));
+    try testing.expectEqual(1, scene.account(1, 1, 8, "A"));
+}
+
 test "onlyChanged: what is not published is not counted: it has no room, or it is older than what is known" {
     var scene: Scene = try .init();
     defer scene.deinit();
