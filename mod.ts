@@ -61,7 +61,6 @@ export type {
 export type { ReadableOptions, ViewCopy } from "./src/stream/readable.ts";
 export type { ReconnectOptions } from "./src/stream/reconnect.ts";
 export type { FilterKeysEdit } from "./src/stream/named_filters.ts";
-export type { Backlog } from "./src/stream/reader.ts";
 export type { ProtocolChoice } from "./src/stream/dial.ts";
 export type { IdleStrategy } from "./src/stream/idle.ts";
 export type {
@@ -108,6 +107,7 @@ export type {
   AccountUpdate,
   Address,
   AddressLike,
+  Backlog,
   Brand,
   ConsumerEvent,
   ConsumerInfo,

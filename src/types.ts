@@ -248,6 +248,16 @@ export interface SlotToken {
   readonly generation: bigint;
 }
 
+/** What was published for a consumer and is not read: as the consumer sees it by `lag()`, or its sender by `consumers()`. */
+export interface Backlog {
+  /** Bytes of the ring. */
+  readonly bytes: number;
+  /** Matching updates, those included that wait at the sender for room, and those that are lost and were not told of yet. */
+  readonly frames: number;
+  /** Microseconds since the oldest that the one who is asked can see was published; 0 for none. */
+  readonly ageUs: number;
+}
+
 /** What one consumer looks like from the sender's side. */
 export interface ConsumerInfo {
   /** Counts the sender's connections: the first is 1. */
@@ -274,6 +284,11 @@ export interface ConsumerInfo {
   readonly policy: OverflowPolicy;
   /** What waits for it at the sender, for want of room in its ring. */
   readonly waiting: { readonly frames: number; readonly bytes: number };
+  /**
+   * How far it is behind, as `lag()` tells the consumer; here what was handed out counts until it is given back, and the age
+   * includes what waits. Wire version 9, which numbers nothing: bytes alone.
+   */
+  readonly lag: Backlog;
   /** Bytes of the sender's pool that frames in its ring hold. */
   readonly poolBytes: number;
   /** Frames handed to this connection. */

@@ -68,6 +68,8 @@ pub fn add(engine: *Engine, handle: u32, options: AddOptions) Code {
         engine.behind_count += 1;
     };
     setLock(producer, &engine.lock);
+    // Nothing may ever be written for it.
+    if (producer == .native) producer.native.ring.tellSlot(engine.told_slot);
     engine.live[engine.live_count] = id;
     engine.live_count += 1;
     if (delivery.mayBlock(consumer)) engine.blocking_count += 1;

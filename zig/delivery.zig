@@ -369,11 +369,19 @@ pub fn markDirty(engine: *Engine, id: u16) void {
     engine.dirty_count += 1;
 }
 
+/// Whether it has frames that it was not shown; without any it may be dirty for its figures' sake.
+fn hasHidden(consumer: *const Consumer) bool {
+    return switch (consumer.producer) {
+        .native => |producer| producer.ring.cursor != producer.ring.committed,
+        .v9 => true,
+    };
+}
+
 /// There is no room. Returns whether it got in at a second try.
 fn onFull(engine: *Engine, id: u16, update: *Update) bool {
     const consumer = &engine.consumers[id];
     // Frames of an open batch are room that the consumer can't give back: show them, look again.
-    if (consumer.is_dirty) {
+    if (consumer.is_dirty and hasHidden(consumer)) {
         publishing.commitOne(engine, id);
         _ = collect(engine, id);
         switch (offer(engine, id, update)) {

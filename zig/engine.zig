@@ -126,7 +126,7 @@ pub const Consumer = struct {
     slot_filters: u64 = 0,
     /// Most bytes of the pool that frames in its ring may hold; 0: it has no pool.
     pool_bytes_max: u64 = 0,
-    /// Holds frames that are not committed.
+    /// Holds frames, or figures, that are not committed.
     is_dirty: bool = false,
     /// The update that it has room for, if that goes into the pool: what others are given before it changes nothing.
     promised_stamp: u64 = 0,
@@ -304,6 +304,8 @@ pub const Engine = struct {
     /// Sequence of the newest update; 0 before the first.
     sequence: u64 = 0,
     newest_slot: u64 = 0,
+    /// The same, as all rings have been told.
+    told_slot: u64 = 0,
     /// The time of an open batch; 0 for none.
     batch_ns: u64 = 0,
     /// When anything was published last.

@@ -2,6 +2,7 @@
 //! May touch: the stat page. May not touch: anything else, but to read it; a ring's cursor is read anew.
 //! Why by copies: the page is another process's to read at any time, the engine's own counts are not.
 
+const std = @import("std");
 const layout = @import("layout.zig");
 const platform = @import("platform/mod.zig");
 const stat_page = @import("stat_page.zig");
@@ -9,6 +10,7 @@ const engine_file = @import("engine.zig");
 const consumers = @import("consumers.zig");
 const marks = @import("marks.zig");
 const Engine = engine_file.Engine;
+const Consumer = engine_file.Consumer;
 const none = engine_file.none;
 const codeOf = engine_file.codeOf;
 const LossCounts = engine_file.LossCounts;
@@ -80,7 +82,7 @@ pub fn showConsumer(engine: *Engine, page: stat_page.StatPage, id: u16) void {
     put(&entry.waiting_bytes, consumer.backlog.usedBytes());
     switch (consumer.producer) {
         .native => |producer| {
-            put(&entry.ordinal, producer.ring.ordinal);
+            put(&entry.ordinal, producer.ring.matched());
             put(&entry.parked, @intFromBool(producer.ring.isParked()));
             put(&entry.wakes, producer.wakes);
         },
@@ -162,6 +164,26 @@ pub fn showReading(engine: *Engine, page: stat_page.StatPage, id: u16) void {
     stat_page.put(&entry.behind_ns, if (is_behind and read_ns > 0) engine.published_ns -| read_ns else 0);
 }
 
+const Unread = struct { frames: u64 = 0, oldest_ns: u64 = 0 };
+
+/// What a consumer has not given back, as its cursor says now.
+fn unreadOf(consumer: *Consumer) Unread {
+    const producer = switch (consumer.producer) {
+        .native => |one| &one.ring,
+        .v9 => return .{},
+    };
+    // Where the cursor is nonsense, the sweep finds out.
+    producer.sync() catch {};
+    const in_ring_ns = producer.oldestNs();
+    return .{ .frames = producer.unreadFrames(), .oldest_ns = if (in_ring_ns > 0) in_ring_ns else oldestWaitingNs(consumer) };
+}
+
+fn oldestWaitingNs(consumer: *Consumer) u64 {
+    const waiting = consumer.backlog.front() orelse return 0;
+    const header: *const layout.FrameHeader = @ptrCast(waiting.head.ptr);
+    return header.publish_ns;
+}
+
 pub fn consumerInfo(engine: *Engine, id: u16, out: *layout.FanoutConsumerInfo) Code {
     const consumer = consumers.consumerAt(engine, id) orelse return codeOf(.bad_argument);
     var account_keys: u64 = 0;
@@ -175,6 +197,7 @@ pub fn consumerInfo(engine: *Engine, id: u16, out: *layout.FanoutConsumerInfo) C
     if (consumer.state != .quarantined) marks.noteSkipped(engine, consumer);
     // Who lags at a snapshot holds up nobody.
     const is_waited_for = consumer.is_blocking or !consumer.waits_for_room;
+    const unread: Unread = if (consumer.state != .quarantined) unreadOf(consumer) else .{};
     const is_awaited = consumer.producer == .native and consumer.producer.native.ring.space_epoch % 2 == 1 and is_waited_for;
     out.* = .{
         .account_keys = @floatFromInt(account_keys),
@@ -191,6 +214,8 @@ pub fn consumerInfo(engine: *Engine, id: u16, out: *layout.FanoutConsumerInfo) C
         .snapshots = @floatFromInt(consumer.snapshots.count),
         .is_behind = @floatFromInt(@intFromBool(consumer.isBehind())),
         .edit_due = if (consumer.is_edit_due) 1 else 0,
+        .unread_frames = @floatFromInt(unread.frames),
+        .oldest_us = @as(f64, @floatFromInt(unread.oldest_ns)) / std.time.ns_per_us,
     };
     return 0;
 }

@@ -148,7 +148,11 @@ pub fn countLoss(engine: *Engine, id: u16, reason: LossReason) void {
     consumer.lost_by[@backingInt(reason)] += 1;
     engine.counts.lost_by[@backingInt(reason)] += 1;
     noteLossDue(engine, consumer);
-    if (consumer.producer == .native) consumer.producer.native.ring.countLost(reason == .replaced);
+    if (consumer.producer == .native) {
+        consumer.producer.native.ring.countLost(reason == .replaced);
+        // Its ring says how much there was, too. Who was ended gets no commit any more.
+        if (consumer.state == .live) delivery.markDirty(engine, id);
+    }
     consumer.is_gap_due = true;
 }
 

@@ -292,18 +292,28 @@ fn countPublished(engine: *Engine, update: *Update) void {
 pub fn commit(engine: *Engine) void {
     engine.batch_ns = 0;
     if (engine.stats) |page| figures.showCounts(engine, page);
+    if (engine.told_slot != engine.newest_slot) tellSlot(engine);
     const dirty = engine.dirty[0..engine.dirty_count];
     if (dirty.len == 0) return;
-    for (dirty) |id| {
+    // In front, those that have something to read: only they are woken.
+    var written_count: usize = 0;
+    for (dirty, 0..) |id, i| {
         const consumer = &engine.consumers[id];
         consumer.is_dirty = false;
-        switch (consumer.producer) {
-            .native => |producer| _ = producer.ring.commit(engine.newest_slot),
-            .v9 => |producer| producer.commit(),
-        }
+        const is_written = switch (consumer.producer) {
+            .native => |producer| producer.ring.commit(engine.newest_slot),
+            .v9 => |producer| blk: {
+                producer.commit();
+                break :blk true;
+            },
+        };
+        if (!is_written) continue;
+        // As a rule they all have: then nothing is moved, which each delivery would pay for.
+        if (written_count != i) std.mem.swap(u16, &dirty[i], &dirty[written_count]);
+        written_count += 1;
     }
     platform.storeLoadFence();
-    for (dirty) |id| switch (engine.consumers[id].producer) {
+    for (dirty[0..written_count]) |id| switch (engine.consumers[id].producer) {
         // A failed byte means that the peer is gone: its socket's end tells our event loop.
         .native => |producer| _ = producer.notifyIfParked(),
         .v9 => {},
@@ -319,6 +329,15 @@ pub fn commit(engine: *Engine) void {
     }
 }
 
+/// How far we are is said to each ring, also to those that nothing is written into: once per slot.
+fn tellSlot(engine: *Engine) void {
+    engine.told_slot = engine.newest_slot;
+    for (engine.live[0..engine.live_count]) |id| switch (engine.consumers[id].producer) {
+        .native => |producer| producer.ring.tellSlot(engine.newest_slot),
+        .v9 => {},
+    };
+}
+
 pub fn commitOne(engine: *Engine, id: u16) void {
     const consumer = &engine.consumers[id];
     if (!consumer.is_dirty) return;
@@ -326,7 +345,7 @@ pub fn commitOne(engine: *Engine, id: u16) void {
     consumers.takeFrom(engine, &engine.dirty, &engine.dirty_count, id);
     switch (consumer.producer) {
         .native => |producer| {
-            _ = producer.ring.commit(engine.newest_slot);
+            if (!producer.ring.commit(engine.newest_slot)) return;
             platform.storeLoadFence();
             _ = producer.notifyIfParked();
         },

@@ -79,6 +79,8 @@ pub const Producer = struct {
     /// Matching updates that did not get in and that no frame has reported yet, and those of them that were conflated.
     lost: u32 = 0,
     conflated: u32 = 0,
+    /// Matching updates that wait at the sender for room: not numbered yet, but no less matched.
+    waiting: u32 = 0,
     lost_total: u64 = 0,
     /// Updates that the consumer says it has skipped, as far as that can be.
     skipped_updates: u64 = 0,
@@ -180,18 +182,31 @@ pub const Producer = struct {
         producer.consumer_cursor_cached = cursor;
     }
 
-    /// Makes all claimed frames visible. Returns whether there were any.
+    /// Matching updates so far, whatever became of them: in a frame, lost, or waiting.
+    pub fn matched(producer: *const Producer) u64 {
+        return producer.ordinal + producer.waiting;
+    }
+
+    /// Makes all claimed frames visible, and in any case how much there is to know of. Returns whether there were any frames: for
+    /// figures alone nobody is woken.
     pub fn commit(producer: *Producer, newest_slot: u64) bool {
         assert(producer.cursor >= producer.committed);
+        // Monotonic: information, which the release below makes visible before the frames that it counts. (Without frames it
+        // orders nothing: who looks at it sees it some time soon.) Pairs with the loads in `ConsumerEnd.info`.
+        producer.header.producer_ordinal.store(producer.matched(), .monotonic);
+        producer.tellSlot(newest_slot);
         if (producer.cursor == producer.committed) return false;
         producer.committed = producer.cursor;
-        // Monotonic: information, which the release below makes visible before the frames that it counts.
-        producer.header.producer_ordinal.store(producer.ordinal, .monotonic);
-        producer.header.newest_slot.store(newest_slot, .monotonic);
         // Release: pairs with the acquire load in `Consumer.poll`. The frames have to be visible before the cursor
         // that announces them.
         producer.header.producer_cursor.store(producer.cursor, .release);
         return true;
+    }
+
+    /// How far the sender is, for a consumer that gets nothing of it, too.
+    pub fn tellSlot(producer: *Producer, newest_slot: u64) void {
+        // Monotonic: as in `commit`.
+        producer.header.newest_slot.store(newest_slot, .monotonic);
     }
 
     /// Lets the consumer skip all that is committed. It moves its own cursor, so nothing that it looks at is overwritten.
@@ -265,6 +280,20 @@ pub const Producer = struct {
         const offset: usize = @intCast(producer.consumer_cursor_cached & (producer.capacity - 1));
         const header: *const FrameHeader = @ptrCast(@alignCast(producer.data + offset));
         return header.publish_ns;
+    }
+
+    /// Matching updates that the consumer has not given back: in the ring, waiting, lost and not told of yet. What its ordinals
+    /// would tell the consumer; of its own words only the cursor goes in, as it was checked last. One that lies within a frame
+    /// makes this figure wrong, and nothing else.
+    pub fn unreadFrames(producer: *const Producer) u64 {
+        if (producer.consumer_cursor_cached == producer.cursor) return @as(u64, producer.lost) + producer.waiting;
+        const offset: usize = @intCast(producer.consumer_cursor_cached & (producer.capacity - 1));
+        const oldest: *const FrameHeader = @ptrCast(@alignCast(producer.data + offset));
+        // Nobody else can write there; but where the cursor is a lie, it is no header.
+        const before = oldest.ordinal -% oldest.lost -% @intFromBool(isUpdate(@fromBackingInt(oldest.kind)));
+        // Both wrap at 32 bits here.
+        const in_ring: u64 = @as(u32, @truncate(producer.ordinal)) -% before;
+        return @min(in_ring, producer.ordinal) + producer.waiting;
     }
 
     pub fn isParked(producer: *const Producer) bool {

@@ -70,6 +70,7 @@ test {
     _ = @import("key_index_test.zig");
     _ = @import("ring_test.zig");
     _ = @import("engine_test/edits.zig");
+    _ = @import("engine_test/lag.zig");
     _ = @import("engine_test/losses.zig");
     _ = @import("engine_test/marks.zig");
     _ = @import("engine_test/matching.zig");

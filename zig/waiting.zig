@@ -151,7 +151,12 @@ pub fn wait(engine: *Engine, id: u16, update: *Update) void {
             });
         };
         marks.miss(consumer, header, update.slot);
-        if (outcome == .replaced) marks.countLoss(engine, id, .replaced);
+        if (outcome == .replaced) {
+            marks.countLoss(engine, id, .replaced);
+        } else if (ring.isUpdate(update.kind)) {
+            producer.waiting += 1;
+        }
+        delivery.markDirty(engine, id);
         if (ring.mayUseReserved(update.kind)) consumer.waiting_marks += 1;
         break;
     }
@@ -174,6 +179,7 @@ pub fn loseWaiting(engine: *Engine, id: u16, reason: LossReason) void {
 
 fn popWaiting(consumer: *Consumer, kind: FrameKind) void {
     consumer.backlog.pop();
+    if (ring.isUpdate(kind)) consumer.producer.native.ring.waiting -= 1;
     if (ring.mayUseReserved(kind)) consumer.waiting_marks -= 1;
     if (kind == .filter) consumer.waiting_edits -= 1;
 }

@@ -1,6 +1,6 @@
 // Generated from zig/layout.zig by `zig build abi`. Do not edit: change the layout and build.
 
-export const ABI_HASH = 3272957433;
+export const ABI_HASH = 158072038;
 export const LAYOUT_VERSION = 1;
 export const PART_SIZE = 65536;
 export const CAPACITY_BYTES_MIN = 65536;
@@ -464,7 +464,7 @@ export const FanoutInfo = {
 
 /** Offsets in bytes. */
 export const FanoutConsumerInfo = {
-  size: 176,
+  size: 192,
   accountKeys: 0,
   ownerKeys: 8,
   takesTransactions: 16,
@@ -479,6 +479,8 @@ export const FanoutConsumerInfo = {
   editDue: 152,
   snapshots: 160,
   isBehind: 168,
+  unreadFrames: 176,
+  oldestUs: 184,
 } as const;
 
 /** Offsets in bytes. */

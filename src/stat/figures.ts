@@ -9,7 +9,7 @@ import type { ConsumerInfo, EndReason, OverflowPolicy, SenderCounts } from "../t
 import type { Histogram } from "./histogram.ts";
 
 /** What a sender shows of one consumer, its label without control characters. Counts since it connected. */
-export interface ConsumerStat extends ConsumerInfo {
+export interface ConsumerStat extends Omit<ConsumerInfo, "lag"> {
   /** What happens to transactions when its ring is full. */
   readonly transactionPolicy: OverflowPolicy;
   /** Bytes of the frames that went into its ring. */

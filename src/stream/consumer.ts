@@ -11,7 +11,7 @@ import type { Clock, Timer } from "../native/clock.ts";
 import { load } from "../native/load.ts";
 import type { Native } from "../native/native.ts";
 import { QlasterError } from "../errors.ts";
-import type { EndReason, SlotToken, Subscription, SubscriptionAck } from "../types.ts";
+import type { Backlog, EndReason, SlotToken, Subscription, SubscriptionAck } from "../types.ts";
 import type { NamedFilter } from "../wire/filters.ts";
 import { Connections, type FirstConnection } from "./connections.ts";
 import { ConsumerConnection } from "./consumer_connection.ts";
@@ -29,7 +29,7 @@ import { type HandedOver, NativeSession } from "./native_session.ts";
 import { Idle } from "./idle.ts";
 import { type FilterKeysEdit, keyListsOf, NamedFilters } from "./named_filters.ts";
 import { type Copies, CopyQueues, type QueueKind } from "./queues.ts";
-import { type Backlog, BATCH_MAX, type RingReader } from "./reader.ts";
+import { BATCH_MAX, type RingReader } from "./reader.ts";
 import { readableOf, type ReadableOptions, type ViewCopy } from "./readable.ts";
 import { Backoff, Pause, RECONNECT_DEFAULTS, tryUntilConnected } from "./reconnect.ts";
 import { type ConsumerShare, ReaderDesk } from "./reader_share.ts";
@@ -900,9 +900,11 @@ export class Consumer implements AsyncDisposable {
   }
 
   /**
-   * How far this consumer is behind its sender: bytes and matching updates that were published and not handed out, lost
-   * ones included, and the microseconds since the oldest of them was published. All 0 when nothing is unread, and while
-   * there is no connection. Wire version 9, which numbers nothing: updates and age of what has been looked at.
+   * How far this consumer is behind its sender: all matching updates that were published and not handed out, be they in the
+   * ring, waiting at the sender for room in it, or lost and not told of yet; and, of what is in the ring, the bytes and the
+   * microseconds since the oldest was published. All 0 when there is nothing of that, and while there is no connection.
+   * While what it missed before it resumed is sent, updates count once that has come to them. Wire version 9, which numbers
+   * nothing: updates and age of what has been looked at.
    */
   lag(): Backlog {
     return this.#reader.backlog;

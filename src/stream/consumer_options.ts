@@ -32,7 +32,7 @@ export interface OverflowPolicies {
 export interface Freshness {
   /** The newest slot of the updates that were handed out; undefined before the first. */
   readonly seenSlot: bigint | undefined;
-  /** The newest slot that the sender had published anything of, when it last wrote into this ring; 0n before that. */
+  /** The newest slot that the sender has published anything of, whatever this consumer asks for or has room for; 0n: none. */
   readonly knownSlot: bigint;
   /**
    * Slots between the two. Before the first update was handed out: how many the sender has come on since somebody looked
@@ -88,7 +88,10 @@ export interface ConsumerOptions {
    * `filterGeneration` of the consumer.
    */
   readonly marks?: boolean;
-  /** How many slots the reading may be behind what the sender knows before it is stale: see `isStale`, `onStale`. */
+  /**
+   * How many slots the reading may be behind what the sender knows before it is stale: see `isStale`, `onStale`. It is judged
+   * by the slots of what was handed out: who asks for no slots is behind while nothing else of the newest ones matches.
+   */
   readonly staleAfterSlots?: number;
   /**
    * Called when the reading becomes stale, and when it is fresh again, once each: judged once a second, and when `isStale`

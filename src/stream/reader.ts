@@ -15,7 +15,7 @@ import {
   Status,
 } from "../native/abi.generated.ts";
 import type { Native } from "../native/native.ts";
-import type { EndReason } from "../types.ts";
+import type { Backlog, EndReason } from "../types.ts";
 import type { FilterNames } from "./filter_names.ts";
 import {
   anyReaches,
@@ -95,16 +95,6 @@ export interface RingLayout {
   readonly hasMarks?: boolean;
   /** Default: those of this library's own frames. */
   createViews?(memory: RingMemory): FrameViews;
-}
-
-/** What was published and not handed out. */
-export interface Backlog {
-  /** Bytes of the ring. */
-  readonly bytes: number;
-  /** Matching updates, those included that are lost already. */
-  readonly frames: number;
-  /** Microseconds since the oldest of them was published; 0 for none. */
-  readonly ageUs: number;
 }
 
 const NOTHING: Backlog = Object.freeze({ bytes: 0, frames: 0, ageUs: 0 });
@@ -422,10 +412,13 @@ export class RingReader {
     return Math.min(Math.max(0, used), this.#capacity - (this.#capacity % FRAME_ALIGN));
   }
 
-  /** What lies between the sender's cursor and what was handed out. The sender's words: shown, not trusted. */
+  /**
+   * What the sender has had for us and we have not handed out: in the ring, waiting at the sender, lost and not told of yet.
+   * The sender's words: shown, not trusted.
+   */
   get backlog(): Backlog {
+    if (this.#isClosed) return NOTHING;
     const bytes = Math.max(0, this.usedBytes - this.#readBytes);
-    if (bytes === 0) return NOTHING;
     const info = ringInfo;
     // Both wrap at 32 bits here.
     let frames = (info[RingInfo.producerOrdinal / 8]! - info[RingInfo.consumerOrdinal / 8]!) >>> 0;

@@ -109,6 +109,8 @@ export abstract class RemoteConsumer {
     this.noteCounts();
     const counted = (offset: number) => this.#counts[offset / 8]!;
     const losses = lossesOf((reason) => counted(FanoutConsumerInfo.lostBy + 8 * reason));
+    const usedBytes = this.#info[RingInfo.producerCursor / 8]! - this.releasedBytes;
+    const oldestUs = counted(FanoutConsumerInfo.oldestUs);
     return {
       id: this.id,
       name: this.name,
@@ -120,13 +122,15 @@ export abstract class RemoteConsumer {
       owners: counted(FanoutConsumerInfo.ownerKeys),
       transactions: counted(FanoutConsumerInfo.takesTransactions) === 1,
       policy: this.policy,
-      ring: {
-        capacityBytes: this.capacityBytes,
-        usedBytes: this.#info[RingInfo.producerCursor / 8]! - this.releasedBytes,
-      },
+      ring: { capacityBytes: this.capacityBytes, usedBytes },
       waiting: {
         frames: counted(FanoutConsumerInfo.waitingFrames),
         bytes: counted(FanoutConsumerInfo.waitingBytes),
+      },
+      lag: {
+        bytes: usedBytes,
+        frames: counted(FanoutConsumerInfo.unreadFrames),
+        ageUs: oldestUs === 0 ? 0 : Math.max(0, this.native.clockUs() - oldestUs),
       },
       poolBytes: counted(FanoutConsumerInfo.poolBytes),
       frames: this.frames,

@@ -230,6 +230,11 @@ class Consumer {
   readonly held: number[] = [];
   ordinal = 0;
   ordinalPolled = 0;
+  /** Of the last frame that was given back. */
+  ordinalReleased = 0;
+  /** What its ring says at least: what had matched, and the newest slot, when all was committed last. */
+  toldOrdinal = 0;
+  toldSlot: bigint;
   pendingLost = 0;
   pendingConflated = 0;
   backlog: Waiting[] = [];
@@ -249,10 +254,17 @@ class Consumer {
   stalledAt = -1;
   stalledMs = 0;
 
-  constructor(readonly id: number, readonly options: ConsumerOptions) {}
+  constructor(readonly id: number, readonly options: ConsumerOptions, toldSlot: bigint) {
+    this.toldSlot = toldSlot;
+  }
 
   get backlogBytes(): number {
     return this.backlog.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Updates that have got a number, or wait for one. */
+  get numbered(): number {
+    return this.ordinal + this.backlog.filter(({ frame }) => isUpdate(frame)).length;
   }
 
   get pinned(): number {
@@ -279,6 +291,8 @@ export class ReferenceFanout {
   readonly consumers = new Map<number, Consumer>();
   readonly events: { readonly id: number; readonly reason: "slow-consumer" }[] = [];
   sequence = 0;
+  newestSlot = 0n;
+  #toldSlot = 0n;
   readonly counts = { accounts: 0, transactions: 0, slots: 0, lost: 0, conflated: 0, unchanged: 0, stale: 0 };
   readonly #published = new Map<bigint, { accounts: number; transactions: number }>();
   readonly #remembered = new Map<
@@ -299,7 +313,7 @@ export class ReferenceFanout {
   // Consumers
 
   add(id: number, options: ConsumerOptions): void {
-    this.consumers.set(id, new Consumer(id, options));
+    this.consumers.set(id, new Consumer(id, options, this.#toldSlot));
   }
 
   remove(id: number): void {
@@ -458,6 +472,7 @@ export class ReferenceFanout {
     if (isStale) this.counts.stale += 1;
     this.counts.unchanged += unchanged.length;
     this.sequence += 1;
+    if (update.slot > this.newestSlot) this.newestSlot = update.slot;
     if (update.kind === "slot") this.counts.slots += 1;
     else {
       const counts = at(this.#published, update.slot);
@@ -791,7 +806,13 @@ export class ReferenceFanout {
   }
 
   commit(): void {
-    for (const consumer of this.consumers.values()) if (consumer.isLive) consumer.committed = consumer.produced;
+    this.#toldSlot = this.newestSlot;
+    for (const consumer of this.consumers.values()) {
+      if (!consumer.isLive) continue;
+      consumer.committed = consumer.produced;
+      consumer.toldOrdinal = consumer.numbered;
+      consumer.toldSlot = this.newestSlot;
+    }
   }
 
   /** A mark behind all frames. That of an edit, with its `generation`, comes later if there is no room. */
@@ -883,6 +904,8 @@ export class ReferenceFanout {
 
   #giveBack(consumer: Consumer, size: number): void {
     consumer.released += size;
+    const given = consumer.inRing.findLast(({ end }) => end <= consumer.released);
+    if (given !== undefined) consumer.ordinalReleased = given.ordinal;
     consumer.inRing = consumer.inRing.filter(({ end }) => end > consumer.released);
   }
 }

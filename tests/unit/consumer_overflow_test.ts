@@ -224,7 +224,7 @@ test("tryNext… leaves marks and accounts that left aside", async () => {
   assert.equal(consumer.metrics.frames, 4);
 });
 
-test("lag() says what is unread, metrics what was lost", async () => {
+test("lag() says what is unread, be it in the ring, waiting or lost; metrics what was lost", async () => {
   await using place = new Place();
   using scene = await open(place, { engine: { policy: "conflate" }, granted: { policy: "conflate" } });
   const { sender, consumer } = scene;
@@ -238,15 +238,67 @@ test("lag() says what is unread, metrics what was lost", async () => {
   for (let i = 0; i < 3; i++) publish();
   await new Promise((resolve) => setTimeout(resolve, 30));
   const { frames, bytes, ageUs } = consumer.lag();
-  assert.equal(frames, published - 4, "what is in the ring");
-  assert.equal(bytes, frames * (64 + 120 + 4000));
+  assert.equal(frames, published, "with one that waits, and three that it has replaced");
+  assert.equal(bytes, (published - 4) * (64 + 120 + 4000), "of the ring");
   assert.ok(ageUs > 15_000);
+  assert.equal(consumer.poll(() => {}, 2), 2);
+  assert.equal(consumer.lag().frames, published - 2);
   while (consumer.poll(() => {}) > 0);
-  assert.deepEqual(consumer.lag(), { bytes: 0, frames: 0, ageUs: 0 });
+  assert.deepEqual(consumer.lag(), { bytes: 0, frames: 4, ageUs: 0 }, "what has not come into the ring yet");
   sender.engine.flush();
   const update = await within(consumer.next(), "the newest");
   assert.deepEqual([update?.kind === "account" && update.lamports, update?.lost], [BigInt(published), 3]);
   assert.deepEqual([consumer.metrics.lost, consumer.metrics.conflated], [3, 3]);
+  assert.deepEqual(consumer.lag(), { bytes: 0, frames: 0, ageUs: 0 });
+});
+
+test("a full ring hides neither lag nor staleness; the sender sees the same", async () => {
+  for (const policy of ["conflate", "drop-newest", "drop-oldest"] as const) {
+    await using place = new Place();
+    const sender = await place.sender({ ringCapacityBytes: CAPACITY, poolBytes: 0 });
+    const consumer = await place.consumer({ reconnect: false, policy, staleAfterSlots: 4 });
+    await consumer.subscribe({ owners: [keyOf(2)] });
+    sender.publishSlot(slotUpdate({ slot: 100n }));
+    while (consumer.poll(() => {}) > 0);
+    assert.equal(consumer.isStale, false);
+    const update = (slot: bigint) => accountUpdate({ owner: keyOf(2), slot, data: patternBytes(1000, 1) });
+    for (let slot = 101n; slot <= 600n; slot++) {
+      sender.publishAccount(update(slot));
+      sender.publishSlot(slotUpdate({ slot }));
+    }
+    assert.deepEqual(consumer.freshness(), { seenSlot: 100n, knownSlot: 600n, behind: 500 }, policy);
+    assert.equal(consumer.isStale, true);
+    const seen = consumer.lag();
+    const told = sender.consumers()[0]!.lag;
+    assert.equal(seen.frames, 1000, policy);
+    assert.deepEqual({ ...told, ageUs: 0 }, { ...seen, ageUs: 0 });
+    assert.ok(seen.ageUs > 0 && Math.abs(told.ageUs - seen.ageUs) < 1e6);
+    let updates = 0;
+    const count = ({ kind }: { readonly kind: string }) => void (updates += kind === "gap" ? 0 : 1);
+    while (consumer.lag().frames > 0) if (consumer.poll(count) === 0) await turn();
+    assert.deepEqual(consumer.lag(), { bytes: 0, frames: 0, ageUs: 0 });
+    await until(() => sender.consumers()[0]!.lag.frames === 0, "all given back");
+    assert.deepEqual(sender.consumers()[0]!.lag, { bytes: 0, frames: 0, ageUs: 0 });
+    assert.equal(updates + consumer.metrics.lost, 1000, policy);
+  }
+});
+
+test("freshness() hears of slots that nothing was written of, and a newcomer of what was before it", async () => {
+  await using place = new Place();
+  const sender = await place.sender();
+  const consumer = await place.consumer({ staleAfterSlots: 4 });
+  await consumer.setFilter("none", { slots: { statuses: [] } });
+  await consumer.subscribe({ owners: [keyOf(2)] });
+  sender.publishAccount(accountUpdate({ owner: keyOf(2), slot: 100n }));
+  while (consumer.poll(() => {}) > 0);
+  sender.publishSlot(slotUpdate({ slot: 104n }));
+  assert.deepEqual(consumer.freshness(), { seenSlot: 100n, knownSlot: 104n, behind: 4 });
+  assert.equal(consumer.isStale, false);
+  sender.publishSlot(slotUpdate({ slot: 105n }));
+  assert.equal(consumer.isStale, true);
+  assert.deepEqual(consumer.lag(), { bytes: 0, frames: 0, ageUs: 0 });
+  const newcomer = await place.consumer();
+  assert.deepEqual(newcomer.freshness(), { seenSlot: undefined, knownSlot: 105n, behind: 0 });
 });
 
 test("freshness() and isStale compare what was read with what the sender knows; onStale hears of each change once", async () => {

@@ -109,7 +109,8 @@ test("consumers() shows each present consumer, oldest first", async () => {
   sender.publishSlot(slotUpdate());
   const [first, second] = sender.consumers();
   const native = await load();
-  assert.deepEqual({ ...first, connectedAt: 0, parked: false }, {
+  assert.ok(first!.lag.ageUs > 0 && first!.lag.ageUs < 1e6 * (Date.now() - before + 1000));
+  assert.deepEqual({ ...first, connectedAt: 0, parked: false, lag: { ...first!.lag, ageUs: 0 } }, {
     id: 1,
     name: "ä first",
     protocol: "native",
@@ -122,6 +123,7 @@ test("consumers() shows each present consumer, oldest first", async () => {
     policy: "disconnect",
     ring: { capacityBytes: CAPACITY_BYTES, usedBytes: 128 + 72 }, // the slot, and the mark of the edit
     waiting: { frames: 0, bytes: 0 },
+    lag: { bytes: 128 + 72, frames: 1, ageUs: 0 }, // a mark is no update
     poolBytes: 0,
     frames: 1,
     lost: 0,

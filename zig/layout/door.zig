@@ -44,7 +44,7 @@ pub const RingInfo = extern struct {
     parked: f64,
     wakes: f64,
     lost_pending: f64,
-    /// At a consumer's end: matching updates that the sender has offered it, and those that it has handed out; the newest
+    /// At a consumer's end: matching updates that the sender had for it, lost and waiting ones included, and those that it has handed out; the newest
     /// slot that the sender knows; when the oldest frame that was not handed out was published, in µs since the Unix
     /// epoch, 0 for none.
     producer_ordinal: f64,

@@ -141,4 +141,8 @@ pub const FanoutConsumerInfo = extern struct {
     /// Requests for state that are not answered whole, and 1 while it is held or catches up.
     snapshots: f64,
     is_behind: f64,
+    /// Matching updates that it has not given back: in its ring, waiting, lost and not told of yet. And when the oldest frame
+    /// that is in its ring or waits was published, in µs since the Unix epoch, 0 for none. 0 for rings of version 9.
+    unread_frames: f64,
+    oldest_us: f64,
 };

@@ -43,9 +43,10 @@ pub const RingHeader = extern struct {
     pad_0: [8]u8,
     /// Bytes ever committed. It never decreases and is a multiple of `frame_align`.
     producer_cursor: Atomic(u64) align(cache_line_size),
-    /// Matching updates up to there, those that were lost included: what `FrameHeader.ordinal` counts, with more bits.
+    /// Matching updates of the newest commit and all before, whatever became of them: in a frame, lost, or waiting at the sender
+    /// for room. `FrameHeader.ordinal`, with more bits, counts up to its frame. Stored without a frame, too.
     producer_ordinal: Atomic(u64),
-    /// The newest slot that the sender has published anything of, whatever this connection's filters.
+    /// The newest slot that the sender has published anything of, whatever this connection's filters and room.
     newest_slot: Atomic(u64),
     pad_1: [40]u8,
     /// Not 0 once no frame will follow: the `EndReason`.

@@ -92,7 +92,7 @@ pub const StatEntry = extern struct {
     bytes: u64,
     /// By `LossReason`.
     lost_by: [loss_reasons]u64,
-    /// Updates that matched, and bytes of the ring that were committed and given back.
+    /// Updates that matched, waiting and lost ones included, and bytes of the ring that were committed and given back.
     ordinal: u64,
     producer_cursor: u64,
     consumer_cursor: u64,

@@ -38,6 +38,7 @@ import {
   PART_SIZE,
   Policy,
   PollRecord,
+  RingInfo,
   SlotBody,
   Status,
   TransactionBody,
@@ -181,6 +182,7 @@ interface Peer {
 const infoBytes = new Uint8Array(FanoutInfo.size);
 const infoView = new DataView(infoBytes.buffer);
 const consumerInfoBytes = new Uint8Array(FanoutConsumerInfo.size);
+const ringInfo = new Float64Array(RingInfo.size / 8);
 const consumerInfoView = new DataView(consumerInfoBytes.buffer);
 const records = new Uint32Array(RECORDS_MAX * PollRecord.size / 4);
 const recordsView = new DataView(records.buffer);
@@ -513,12 +515,31 @@ export class Rig implements Disposable {
       waitingBytes: read(FanoutConsumerInfo.waitingBytes),
       gapDue: read(FanoutConsumerInfo.gapDue),
       editDue: read(FanoutConsumerInfo.editDue) !== 0,
+      unread: read(FanoutConsumerInfo.unreadFrames),
+      oldestUs: read(FanoutConsumerInfo.oldestUs),
     };
+  }
+
+  /** What its ring says of updates and slots, whether or not there was room for any. */
+  #compareTold(id: number): void {
+    assert.equal(native.ringInfo(this.peers.get(id)!.end, ringInfo), 0, "ringInfo");
+    const model = this.model.consumers.get(id)!;
+    const [ordinal, slot] = [ringInfo[RingInfo.producerOrdinal / 8]!, ringInfo[RingInfo.newestSlot / 8]!];
+    const says = `the ring of consumer ${id} says`;
+    assert.ok(
+      model.toldOrdinal <= ordinal && ordinal <= model.numbered,
+      `${says} ordinal ${ordinal}, not ${model.toldOrdinal}`,
+    );
+    assert.ok(
+      model.toldSlot <= slot && slot <= this.model.newestSlot,
+      `${says} slot ${slot}, not ${model.toldSlot}`,
+    );
+    if (model.backlog.length > 0 || model.pendingLost > 0) Rig.saw("told without room");
   }
 
   compareFigures(id: number): void {
     if (this.peers.get(id)!.isHostile) return;
-    const { frames, lost, conflated, waiting, waitingBytes, gapDue, editDue } = this.consumerInfo(id);
+    const { frames, lost, conflated, waiting, waitingBytes, gapDue, editDue, unread, oldestUs } = this.consumerInfo(id);
     const model = this.model.consumers.get(id)!;
     const bytes = model.backlogBytes;
     // What it has skipped by now was handed over, and is lost.
@@ -543,6 +564,10 @@ export class Rig implements Disposable {
       );
     }
     // Conservation: each matching update is or was in the ring, waits, or is lost.
+    this.#compareTold(id);
+    assert.equal(unread, model.numbered - model.ordinalReleased, `updates that consumer ${id} has not given back`);
+    const hasOldest = model.committed > model.released || model.backlog.length > 0;
+    assert.equal(oldestUs > 0, hasOldest, `consumer ${id} has something unread`);
     const waitingUpdates = model.backlog.filter(({ frame }) => frame.update !== undefined).length;
     assert.equal(frames + waitingUpdates + model.lost, model.matched, "delivered + waiting + lost == matching");
   }
