@@ -287,11 +287,12 @@ guarded("relay() follows a demand that changes 1,000 times, and asks for no more
 });
 
 guarded("relay() brings what the sender above takes, though it refuses something else", async (held) => {
-  const { path, above, events, connect } = await rig(held, {}, { ringCapacityBytes: 65_536 });
+  // That many consumers have one filter each kept back for them, and the relay has its own from here on.
+  const { path, above, events, connect } = await rig(held, {}, { ringCapacityBytes: 65_536, consumersMax: 600 });
   const consumer = await connect();
   await consumer.subscribe({ accounts: [KEYS[0]!] });
   await until(() => above.consumers()[0]!.accounts === 1, "the demand above");
-  // All the filters that a sender keeps are somebody else's.
+  // All others that a sender keeps are somebody else's.
   const others: Consumer[] = [];
   let isFull = false;
   while (!isFull) {
