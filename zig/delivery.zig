@@ -230,7 +230,9 @@ pub fn offerFrame(
     const consumer = &engine.consumers[id];
     const producer = &consumer.producer.native.ring;
     var frame: ring.Frame = .{ .head = head, .parts = &.{payload.bytes}, .publish_ns = publish_ns, .filter_mask = mask };
-    const is_pooled = payload.bytes.len >= engine.pool_threshold and consumer.pool_bytes_max > 0;
+    // Slices that had to wait were cut for this one consumer: no other frame would refer to their block.
+    const is_sliced = @as(*const FrameHeader, @ptrCast(head.ptr)).flags & layout.frame_flag_sliced != 0;
+    const is_pooled = !is_sliced and payload.bytes.len >= engine.pool_threshold and consumer.pool_bytes_max > 0;
     var has_share = true;
     if (is_pooled) {
         if (!collect(engine, id)) return .corrupt;

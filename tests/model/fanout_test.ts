@@ -564,6 +564,10 @@ test("Fanout: payloads that fit into no ring are lost, those before and after th
 });
 
 test("Fanout: large payloads by the pool, with limits, are whole for everybody", () => {
+  // Slices travel in the ring, however large they are, and whether they had to wait or not.
+  const slices = fc.constantFrom(4096, 8192).map((length) => ({ dataSlice: { offset: 0, length } }));
+  const large = fc.tuple(bit, someAccounts, slices)
+    .map(([bit, accounts, slices]) => editFromFilter(bit, { accounts: { accounts, ...slices } }));
   check(
     scheduleOf({
       ...POLICY_SHAPE,
@@ -576,7 +580,7 @@ test("Fanout: large payloads by the pool, with limits, are whole for everybody",
         poolBytes: 16 << 20,
         poolThreshold: 2000,
       })),
-      edits: fc.oneof(plainEdit, namedEdit),
+      edits: fc.oneof(plainEdit, namedEdit, large),
     }),
     1500,
   );
@@ -595,7 +599,19 @@ test("Fanout: those that lag leave as much of a small pool as each of them holds
       policies.filter(([accounts, transactions]) => accounts !== "disconnect" && transactions !== "disconnect"),
     ),
     rig: fc.constant({ isTracking: false, guard: "off", poolBytes: 1 << 20, poolThreshold: 2000 }),
-    weights: { ...SLOW, many: 6, sweep: 0 },
+    // Who comes first takes first: what waits for one is written before the next gets its turn. In what order an update's
+    // consumers are served nobody promises; without edits and ends it is that of their coming.
+    firstEdits: fc.uniqueArray(index(OWNERS.length), { minLength: 1 }).chain((owners) =>
+      noise.map((transactions) => [{
+        op: "add" as const,
+        bit: 0,
+        accounts: [],
+        owners: owners.map((i) => keyName(OWNERS[i]!)),
+        transactions,
+        isLast: true,
+      }])
+    ),
+    weights: { ...SLOW, many: 6, sweep: 0, edit: 0, kill: 0, connect: 1 },
   });
   // A ring takes one of them, or none.
   check(fc.oneof(scheduleOf(shared(32_768)), scheduleOf(shared(65_536))), 1000);

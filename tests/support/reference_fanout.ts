@@ -734,10 +734,8 @@ export class ReferenceFanout {
     const consumer = this.consumers.get(id)!;
     while (consumer.backlog.length > 0 && consumer.isLive) {
       const { frame } = consumer.backlog[0]!;
-      // What waits was cut already; if that is large, the pool takes it.
-      const isPooled = consumer.options.poolBytes > 0 && tailSize(frame) >= this.options.poolThreshold;
       using payload = this.#offering();
-      const outcome = this.#offer(consumer, frame, isPooled, payload);
+      const outcome = this.#offer(consumer, frame, this.#isPooled(consumer, frame), payload);
       if (outcome === "full") {
         consumer.committed = consumer.produced;
         return false;

@@ -1,5 +1,6 @@
 /**
- * Consumers that lag, each within its part of the pool, and one that reads: what they hold takes nothing from it.
+ * Consumers that lag, each within its part of the pool, and one that reads: what they hold takes nothing from it. What never
+ * goes there: slices.
  * May touch: the library as a user would, the temporary directory.
  *
  * @module
@@ -61,3 +62,21 @@ for (const policy of ["drop-newest", "conflate", "disconnect"] as const satisfie
     },
   );
 }
+
+guarded("Sender, pool: slices travel in the ring, also those that had to wait", async (held) => {
+  const path = held.use(new Temporary()).at("s.sock");
+  const sender = held.use(await setupSender({ path, ringCapacityBytes: 65_536, poolBytes: POOL_BYTES }));
+  const consumer = held.use(await setupConsumer(path, { policy: "conflate", reconnect: false }));
+  const accounts = Array.from({ length: 20 }, (_, i) => accountKey(i));
+  await consumer.setFilter("parts", { accounts: { accounts, dataSlice: { offset: 0, length: 8192 } } });
+  for (let i = 0; i < accounts.length; i++) sender.publishAccount(account(i, 20_000));
+  assert.ok(sender.consumers()[0]!.waiting.frames > 0);
+  for (let count = 0; count < accounts.length;) {
+    const update = await consumer.next();
+    if (update?.kind !== "account") continue;
+    assert.equal(update.data.length, 8192);
+    assert.equal(sender.metrics.pool.usedBytes, 0);
+    count += 1;
+  }
+  assert.equal(consumer.metrics.lost, 0);
+});

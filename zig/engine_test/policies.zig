@@ -288,8 +288,8 @@ test "block: nothing is published while a blocking consumer has no room, and it 
     try testing.expectEqual(0, scene.account(2, 1, 1, &data));
 }
 
-/// A filter of all accounts, of whose data four bytes travel.
-const four_bytes = extern struct {
+/// A filter of all accounts, of whose data so many bytes travel.
+const first_bytes = extern struct {
     program: layout.FilterProgram = .{
         .kind = @backingInt(layout.FilterKind.accounts),
         .condition_count = 1,
@@ -300,10 +300,10 @@ const four_bytes = extern struct {
         .argument = 1,
         .length = @sizeOf(layout.FilterRange),
     },
-    range: layout.FilterRange = .{ .offset = 0, .length = 4 },
+    range: layout.FilterRange,
 };
 
-fn takeFourBytes(scene: *Scene, reader: *Scene.Reader) !void {
+fn takeBytes(scene: *Scene, reader: *Scene.Reader, length: u32) !void {
     try testing.expectEqual(0, scene.engine.edit(reader.id, &.{
         .op = .replace,
         .bit = 0,
@@ -311,7 +311,7 @@ fn takeFourBytes(scene: *Scene, reader: *Scene.Reader) !void {
         .is_last = true,
         .accounts = &.{},
         .owners = &.{},
-        .program = std.mem.asBytes(&four_bytes{}),
+        .program = std.mem.asBytes(&first_bytes{ .range = .{ .offset = 0, .length = length } }),
     }));
 }
 
@@ -320,7 +320,7 @@ test "a forged cursor is found while frames wait: one event, and nothing is read
     defer scene.deinit();
     for ([_]layout.Policy{ .conflate, .disconnect }) |transactions| {
         const hostile = try scene.connectWith(.conflate, transactions, 1 << 20);
-        try takeFourBytes(&scene, hostile);
+        try takeBytes(&scene, hostile, 4);
         // Slots of no data fill the ring to its end, so that they wait behind.
         while (scene.engine.consumers[hostile.id].backlog.isEmpty()) try testing.expect(scene.slotFrame(7, 0) >= 0);
         hostile.end.ring.page.consumer_cursor.store(1 << 40, .release);
@@ -354,11 +354,32 @@ test "a wake-up that did not bring enough room is followed by another one" {
     try testing.expect(told > 1);
 }
 
+test "slices travel in the ring, also those that had to wait for room there" {
+    var scene: Scene = try .init();
+    defer scene.deinit();
+    const slow = try scene.connect(.conflate);
+    try takeBytes(&scene, slow, 8192);
+    const data: [20_000]u8 = @splat(1);
+    const backlog = &scene.engine.consumers[slow.id].backlog;
+    var sent: u32 = 0;
+    while (backlog.count < 3) : (sent += 1) _ = scene.account(sent, 2, 7, &data);
+    for (0..sent) |_| {
+        const seen = (try scene.read(slow)).?;
+        try testing.expect(seen.flags & layout.frame_flag_sliced != 0);
+        try testing.expectEqual(1, seen.first_byte);
+        try testing.expectEqual(0, scene.engine.pool.?.usedBytes());
+        _ = scene.engine.flush(slow.id);
+        scene.engine.commit();
+    }
+    try testing.expect(backlog.isEmpty());
+    try testing.expectEqual(0, scene.lostInAll(slow));
+}
+
 test "block: what is asked is what would be offered: slices, and being told of an account that left" {
     var scene: Scene = try .init();
     defer scene.deinit();
     const slow = try scene.connect(.block);
-    try takeFourBytes(&scene, slow);
+    try takeBytes(&scene, slow, 4);
     const large: [60_000]u8 = @splat(1);
     var count: usize = 0;
     const code = while (count < 1000) : (count += 1) {
