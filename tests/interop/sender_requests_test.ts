@@ -47,6 +47,7 @@ guarded(
       transactions: false,
       policy: "disconnect",
       ring: { capacityBytes: CAPACITY, usedBytes: 0 },
+      lag: { bytes: 0, frames: 0, ageUs: 0 },
       poolBytes: 0,
       waiting: { frames: 0, bytes: 0 },
       frames: 0,

@@ -34,7 +34,6 @@ const MUST_HAPPEN = [
   "resumed: complete",
   "hand-overs",
   "lost: handed-over",
-  "accounts of which changes are wanted",
 ];
 
 /** Of all parts together. */

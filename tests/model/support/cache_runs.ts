@@ -54,13 +54,13 @@ function updateOf(act: Exclude<Act, { act: "fill" }>): Update {
     const { slot, parent, status } = act;
     return { kind: "slot", slot: BigInt(slot), parent: BigInt(parent), status };
   }
-  const { key, owner, slot, version, content, size } = act;
+  const { key, owner, slot, version, size } = act;
   return {
     kind: "account",
     pubkey: keyOf(key),
     owner: keyOf(owner),
-    lamports: BigInt(content),
-    data: patternBytes(size, content),
+    lamports: BigInt(version),
+    data: patternBytes(size, version),
     slot: BigInt(slot),
     writeVersion: BigInt(version),
   };
@@ -206,8 +206,8 @@ export class AgentSender implements SenderPort, AsyncDisposable {
           kind: "account",
           pubkey: pattern(32, act.key),
           owner: pattern(32, act.owner),
-          lamports: BigInt(act.content),
-          data: pattern(act.size, act.content),
+          lamports: BigInt(act.version),
+          data: pattern(act.size, act.version),
           slot,
           writeVersion: BigInt(act.version),
         }];

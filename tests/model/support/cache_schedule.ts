@@ -20,8 +20,6 @@ export type Act =
     readonly owner: number;
     readonly slot: number;
     readonly version: number;
-    /** What its lamports and data are made of: often what they were. */
-    readonly content: number;
     readonly size: number;
   }
   | {
@@ -70,13 +68,9 @@ interface Version {
   readonly owner: number;
   readonly slot: number;
   readonly version: number;
-  readonly content: number;
-  readonly size: number;
 }
 
-type Place = Pick<Version, "slot" | "version">;
-
-function compare(a: Place, b: Place): number {
+function compare(a: Version, b: Version): number {
   return a.slot - b.slot || a.version - b.version;
 }
 
@@ -117,8 +111,6 @@ class World {
 interface Filter {
   keys: Set<number>;
   owners: Set<number>;
-  /** `onlyChanged`. */
-  isOfChanges: boolean;
 }
 
 /** How often each thing happened. */
@@ -136,7 +128,7 @@ export class CacheSchedules {
   #parent = 9;
   #version = 0;
   /** The newest version of each account that the cache had, as long as it may not step back. */
-  readonly #seen = new Map<number, Place>();
+  readonly #seen = new Map<number, Version>();
   readonly #log: string[] = [];
   #barrier = -1;
   #filled = 0;
@@ -195,7 +187,6 @@ export class CacheSchedules {
       // Now and then one that is late: older than what was published.
       slot: this.#random(12) === 0 ? this.#parent : this.#slot,
       version: ++this.#version,
-      content: this.#random(2),
       size,
     })));
   }
@@ -279,21 +270,16 @@ export class CacheSchedules {
       const lists = { accounts: keys.map(keyOf), owners: owners.map(keyOf) };
       this.#log.push(`${isAdded ? "subscribe" : "unsubscribe"} ${keys} / ${owners}`);
       answer = isAdded ? consumer.subscribe(lists) : consumer.unsubscribe(lists);
-      const own = filter ?? { keys: new Set(), owners: new Set(), isOfChanges: false };
+      const own = filter ?? { keys: new Set(), owners: new Set() };
       this.#filters.set("", own);
       for (const key of keys) own.keys[isAdded ? "add" : "delete"](key);
       for (const owner of owners) own.owners[isAdded ? "add" : "delete"](owner);
     } else if (filter === undefined || random(3) === 0) {
       const isByKey = random(2) === 0;
-      const isOfChanges = random(2) === 0;
-      this.#log.push(`set ${name} ${isByKey ? keys : owners}${isOfChanges ? ", changes" : ""}`);
-      const lists = { keys: new Set(isByKey ? keys : []), owners: new Set(isByKey ? [] : owners) };
-      this.#filters.set(name, { ...lists, isOfChanges });
+      this.#log.push(`set ${name} ${isByKey ? keys : owners}`);
+      this.#filters.set(name, { keys: new Set(isByKey ? keys : []), owners: new Set(isByKey ? [] : owners) });
       answer = consumer.setFilter(name, {
-        accounts: {
-          ...isByKey ? { accounts: keys.map(keyOf) } : { owners: owners.map(keyOf) },
-          ...isOfChanges ? { onlyChanged: true } : {},
-        },
+        accounts: isByKey ? { accounts: keys.map(keyOf) } : { owners: owners.map(keyOf) },
       });
     } else if (random(4) === 0) {
       this.#log.push(`remove ${name}`);
@@ -373,7 +359,7 @@ export class CacheSchedules {
     const { late, orphaned } = this.#world;
     const number = keyNumber(update.pubkey)!;
     if (late.has(number) || orphaned.has(number)) return void this.#seen.delete(key);
-    const version = { slot: cached.slotNumber, version: Number(cached.writeVersion) };
+    const version = { owner: 0, slot: cached.slotNumber, version: Number(cached.writeVersion) };
     const before = this.#seen.get(key);
     if (before !== undefined) assert.ok(compare(before, version) <= 0, `account ${key} stepped back`);
     this.#seen.set(key, version);
@@ -426,9 +412,11 @@ export class CacheSchedules {
     const all: string[] = [];
     for (let key = 0; key < KEYS; key++) {
       const newest = this.#world.newest(key);
-      if (newest !== undefined && isKnown(key) && this.#wanting(key, newest.owner).length > 0) {
-        all.push(this.#line(key, newest));
-      }
+      if (newest === undefined || !isKnown(key)) continue;
+      const isWanted = [...this.#filters.values()].some(({ keys, owners }) =>
+        keys.has(key) || owners.has(newest.owner)
+      );
+      if (isWanted) all.push(`${key}: ${newest.owner} ${newest.slot}.${newest.version}`);
     }
     return all.sort();
   }
@@ -437,25 +425,8 @@ export class CacheSchedules {
     for (const account of this.#consumer.accounts) {
       const key = keyNumber(account.pubkey);
       if (key !== undefined && !isKnown(key)) continue;
-      yield this.#line(key ?? -1, {
-        owner: ownerNumber(account.owner) ?? -1,
-        slot: account.slotNumber,
-        version: Number(account.writeVersion),
-        content: Number(account.lamports),
-        size: account.data.length,
-      });
+      yield `${key}: ${ownerNumber(account.owner)} ${account.slot}.${account.writeVersion}`;
     }
-  }
-
-  #wanting(key: number, owner: number): Filter[] {
-    return [...this.#filters.values()].filter(({ keys, owners }) => keys.has(key) || owners.has(owner));
-  }
-
-  /** Of writes that changed nothing nobody has heard who wants changes only: the version before them is as good. */
-  #line(key: number, { owner, slot, version, content, size }: Version): string {
-    const isExact = this.#wanting(key, owner).some(({ isOfChanges }) => !isOfChanges);
-    if (!isExact) this.#saw("accounts of which changes are wanted");
-    return `${key}: ${owner} ${isExact ? `${slot}.${version}, ` : ""}${content} of ${size} bytes`;
   }
 }
 
