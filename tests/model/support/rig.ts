@@ -218,7 +218,8 @@ export class Rig implements Disposable {
     const view = new DataView(bytes.buffer);
     bytes.set(FANOUT_SEED, FanoutOptions.seed);
     view.setUint32(FanoutOptions.keysMax, 10_000, true);
-    view.setUint32(FanoutOptions.keysPerConsumerMax, 1000, true);
+    // Of all its filters together: what the largest schedule asks for. The model knows no limits; zig/engine_test/edits.zig does.
+    view.setUint32(FanoutOptions.keysPerConsumerMax, 10_000, true);
     view.setUint32(FanoutOptions.poolBytes, options.poolBytes, true);
     view.setUint32(FanoutOptions.poolThreshold, options.poolThreshold, true);
     view.setUint32(FanoutOptions.trackedMax, options.isTracking ? 1000 : 0, true);
